@@ -1,0 +1,308 @@
+r"""Derivations as ATerm: the contents of `.drv` files.
+
+    drv      Derive([output,…],[inputDrv,…],["src",…],"system","builder",["arg",…],[("key","value"),…])
+    output   ("name","path","[r:|text:|git:]algo","hex hash")   floating: no path, no hash; deferred: all
+             empty; impure: the hash is the word impure
+    inputDrv ("/nix/store/….drv",["output",…])
+    text     \\ \" \n \r \t are escaped, every other byte stands for itself; lists are sorted bytewise
+
+Source: Nix manual, "Derivation ATerm format" (`protocols/derivation-aterm.md`).
+
+The parser is our own: `pynixutil.drvparse` goes through Python's `ast`, does about a tenth as many
+derivations a second (`tests/bench/bench_aterm.py`), takes UTF-8 only and does not tell a malformed
+file from a good one. The tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from bridge.formats.errors import ATermError, DerivationError, FormatError
+from bridge.formats.hashes import ALGORITHMS, Hash
+from bridge.formats.store_path import Method, parse
+
+from .types import (
+    Deferred,
+    Derivation,
+    Fixed,
+    Floating,
+    Impure,
+    InputAddressed,
+    InputOutputs,
+    Output,
+    bytewise,
+)
+
+__all__ = [
+    "DRV_SUFFIX",
+    "method_algorithm",
+    "parse_aterm",
+    "split_method_algorithm",
+    "unparse",
+    "unparse_parts",
+]
+
+DRV_SUFFIX = ".drv"
+
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_SHAPE = re.compile(
+    r"Derive\(\[(?P<outputs>(?:\(s,s,s,s\)(?:,(?!\])|(?=\])))*)\]"
+    r",\[(?P<inputs>(?:\(s,\[(?:s(?:,(?!\])|(?=\])))*\]\)(?:,(?!\])|(?=\])))*)\]"
+    r",\[(?P<sources>(?:s(?:,(?!\])|(?=\])))*)\],s,s"
+    r",\[(?P<args>(?:s(?:,(?!\])|(?=\])))*)\]"
+    r",\[(?P<env>(?:\(s,s\)(?:,(?!\])|(?=\])))*)\]\)"
+)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+_METHOD_PREFIX: dict[Method, str] = {"flat": "", "nar": "r:", "text": "text:", "git": "git:"}
+_IMPURE = "impure"
+
+
+def method_algorithm(method: Method, algorithm: str) -> str:
+    """The third field of an output, such as `r:sha256`."""
+    return _METHOD_PREFIX[method] + algorithm
+
+
+def split_method_algorithm(text: str) -> tuple[Method, str]:
+    """The inverse of `method_algorithm`.
+
+    Raises
+    ------
+    FormatError
+        For an algorithm that Nix does not know.
+    """
+    for method, prefix in _METHOD_PREFIX.items():
+        if prefix and text.startswith(prefix):
+            found, algorithm = method, text[len(prefix) :]
+            break
+    else:
+        found, algorithm = "flat", text
+    if algorithm not in ALGORITHMS:
+        raise FormatError(f"{text!r} is no hash algorithm that Nix knows ({', '.join(ALGORITHMS)})")
+    return found, algorithm
+
+
+# ---------------------------------------------------------------------------------------- printing
+
+
+def _quote(text: str) -> str:
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    if "\n" in text or "\r" in text or "\t" in text:
+        text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return f'"{text}"'
+
+
+def _output(name: str, output: Output) -> str:
+    match output:
+        case InputAddressed(path):
+            return f'("{name}","{path}","","")'
+        case Deferred():
+            return f'("{name}","","","")'
+        case Fixed(path, method, hash):
+            return f'("{name}","{path}","{method_algorithm(method, hash.algorithm)}","{hash.hex}")'
+        case Floating(method, algorithm):
+            return f'("{name}","","{method_algorithm(method, algorithm)}","")'
+        case Impure(method, algorithm):
+            return f'("{name}","","{method_algorithm(method, algorithm)}","{_IMPURE}")'
+
+
+def _inputs(inputs: Mapping[str, Iterable[str]]) -> str:
+    return ",".join(
+        f'("{path}",[{",".join(chr(34) + name + chr(34) for name in bytewise(inputs[path]))}])'
+        for path in bytewise(inputs)
+    )
+
+
+def unparse_parts(
+    outputs: Mapping[str, Output],
+    inputs: Mapping[str, Iterable[str]],
+    sources: Iterable[str],
+    system: str,
+    builder: str,
+    args: Iterable[str],
+    env: Mapping[str, str],
+) -> str:
+    """The ATerm of these parts; `hashDerivationModulo` prints inputs that are no paths."""
+    shown_outputs = ",".join(_output(name, outputs[name]) for name in bytewise(outputs))
+    shown_sources = ",".join(f'"{path}"' for path in bytewise(sources))
+    shown_args = ",".join(map(_quote, args))
+    shown_env = ",".join(f"({_quote(key)},{_quote(env[key])})" for key in bytewise(env))
+    return (
+        f"Derive([{shown_outputs}],[{_inputs(inputs)}],[{shown_sources}],"
+        f'"{system}",{_quote(builder)},[{shown_args}],[{shown_env}])'
+    )
+
+
+def unparse(drv: Derivation) -> bytes:
+    """The bytes of the derivation's `.drv` file.
+
+    Raises
+    ------
+    DerivationError
+        For dynamic outputs, which the plain form does not hold.
+    """
+    for path, used in drv.input_drvs.items():
+        if used.dynamic:
+            raise DerivationError(f"{drv.name} uses dynamic outputs of {path}; the plain ATerm can not hold them")
+    text = unparse_parts(
+        drv.outputs,
+        {path: used.outputs for path, used in drv.input_drvs.items()},
+        drv.input_srcs,
+        drv.system,
+        drv.builder,
+        drv.args,
+        drv.env,
+    )
+    return text.encode("utf-8", "surrogateescape")
+
+
+# ----------------------------------------------------------------------------------------- parsing
+
+
+def parse_aterm(data: bytes, name: str) -> Derivation:
+    """Read a `.drv` file.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    name
+        The derivation's name, which only the file's name tells.
+
+    Raises
+    ------
+    ATermError
+        With the position of the first byte that is not as the grammar says.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    strings = _STRING.findall(text)
+    # All the strings at once and then the shape that is left: two passes in C, not one in Python.
+    shape = _SHAPE.fullmatch(_STRING.sub("s", text))
+    if shape is None:
+        raise _explain(text)
+    if "\\" in text:
+        strings = [_ESCAPE.sub(_unescape, string) if "\\" in string else string for string in strings]
+
+    at = shape["outputs"].count("(") * 4
+    outputs: dict[str, Output] = {}
+    for start in range(0, at, 4):
+        try:
+            outputs[strings[start]] = _read_output(*strings[start + 1 : start + 4])
+        except FormatError as error:
+            if isinstance(error, ATermError):
+                raise
+            raise _at_string(error.message, text, start) from error
+    input_drvs: dict[str, InputOutputs] = {}
+    for entry in shape["inputs"].split("(")[1:]:
+        count = entry.count("s")
+        input_drvs[strings[at]] = InputOutputs(tuple(strings[at + 1 : at + count]))
+        at += count
+    count = shape["sources"].count("s")
+    sources = tuple(strings[at : at + count])
+    at += count
+    system, builder = strings[at : at + 2]
+    at += 2
+    count = shape["args"].count("s")
+    args = tuple(strings[at : at + count])
+    at += count
+    pairs = strings[at:]
+    env = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    if len(env) * 2 != len(pairs):
+        repeated = next(key for key in env if pairs[::2].count(key) > 1)
+        raise _at_string(f"the variable {repeated!r} stands twice in the environment", text, at)
+    return Derivation(name, outputs, input_drvs, sources, system, builder, args, env)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    char = found[1]
+    return _UNESCAPED.get(char, char)
+
+
+def _read_output(path: str, algorithm: str, digest: str) -> Output:
+    if not algorithm:
+        if digest:
+            raise FormatError(f"an output with the hash {digest!r} has no hash algorithm")
+        if not path:
+            return Deferred()
+        parse(path)
+        return InputAddressed(path)
+    method, name = split_method_algorithm(algorithm)
+    if digest == _IMPURE:
+        return Impure(method, name)
+    if not digest:
+        if path:
+            raise FormatError(f"a floating output has the path {path!r}")
+        return Floating(method, name)
+    parse(path)
+    return Fixed(path, method, Hash.parse(digest, name))
+
+
+def _at_string(message: str, text: str, index: int) -> ATermError:
+    found = next((match for number, match in enumerate(_STRING.finditer(text)) if number == index), None)
+    return ATermError(message, position=_bytes_before(text, found.start() if found else 0))
+
+
+def _bytes_before(text: str, position: int) -> int:
+    return len(text[:position].encode("utf-8", "surrogateescape"))
+
+
+def _explain(text: str) -> ATermError:
+    """What is wrong with a text that does not have the shape of a derivation, and where."""
+    position = 0
+
+    def fail(expected: str) -> ATermError:
+        found = "the end" if position >= len(text) else repr(text[position])
+        return ATermError(f"expected {expected}, found {found}", position=_bytes_before(text, position))
+
+    def literal(word: str) -> None:
+        nonlocal position
+        for char in word:
+            if not text.startswith(char, position):
+                raise fail(repr(char))
+            position += 1
+
+    def string() -> None:
+        nonlocal position
+        if not text.startswith('"', position):
+            raise fail("a string")
+        found = _STRING.match(text, position)
+        if found is None:
+            raise ATermError("a string without an end", position=_bytes_before(text, position))
+        position = found.end()
+
+    def many(item: object) -> None:
+        nonlocal position
+        literal("[")
+        if text.startswith("]", position):
+            position += 1
+            return
+        while True:
+            one(item)
+            if text.startswith("]", position):
+                position += 1
+                return
+            literal(",")
+
+    def one(item: object) -> None:
+        if item is str:
+            string()
+        elif isinstance(item, list):
+            many(item[0])
+        elif isinstance(item, tuple):
+            literal("(")
+            for number, part in enumerate(item):
+                if number:
+                    literal(",")
+                one(part)
+            literal(")")
+
+    try:
+        literal("Derive")
+        one(([(str, str, str, str)], [(str, [str])], [str], str, str, [str], [(str, str)]))
+    except ATermError as error:
+        return error
+    if position < len(text):
+        return fail("the end of the derivation")
+    return ATermError("this is no derivation", position=0)
