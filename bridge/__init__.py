@@ -1,1 +1,76 @@
+"""nixbridge: Nix for stages that are not deterministic.
+
+What stage files import::
+
+    from bridge import best, fetchurl, flake, out, shell, source, stage
+
+What programs import::
+
+    from bridge import instantiate, open_store, realize
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .formats.errors import BridgeError
+    from .realize.engine import Options, realize
+    from .realize.matchers import Candidate, best, every, exact, latest, only, some
+    from .stages.define import fetchurl, flake, host, nix, shell, source, stage
+    from .stages.plan import Plan, instantiate
+    from .stages.values import Stage, out
+    from .store.layout import Store, open_store
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BridgeError",
+    "Candidate",
+    "Options",
+    "Plan",
+    "Stage",
+    "Store",
+    "best",
+    "every",
+    "exact",
+    "fetchurl",
+    "flake",
+    "host",
+    "instantiate",
+    "latest",
+    "nix",
+    "only",
+    "open_store",
+    "out",
+    "realize",
+    "shell",
+    "some",
+    "source",
+    "stage",
+]
+
+# Imported at first use, so that the command starts fast.
+_HOMES = {
+    "formats.errors": ["BridgeError"],
+    "realize.engine": ["Options", "realize"],
+    "realize.matchers": ["Candidate", "best", "every", "exact", "latest", "only", "some"],
+    "stages.define": ["fetchurl", "flake", "host", "nix", "shell", "source", "stage"],
+    "stages.plan": ["Plan", "instantiate"],
+    "stages.values": ["Stage", "out"],
+    "store.layout": ["Store", "open_store"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,11 +16,11 @@ file from a good one. The tests hold the two against each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bridge.formats.errors import ATermError, DerivationError, FormatError
 from bridge.formats.hashes import ALGORITHMS, Hash
-from bridge.formats.store_path import Method, parse
+from bridge.formats.store_path import STORE_PATH, Method, check_name, parse
 
 from .types import (
     Deferred,
@@ -45,16 +45,17 @@ __all__ = [
 
 DRV_SUFFIX = ".drv"
 
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# What is left of a derivation once its strings are taken out, a mark where each was.
 _SHAPE = re.compile(
-    r"Derive\(\[(?P<outputs>(?:\(s,s,s,s\)(?:,(?!\])|(?=\])))*)\]"
-    r",\[(?P<inputs>(?:\(s,\[(?:s(?:,(?!\])|(?=\])))*\]\)(?:,(?!\])|(?=\])))*)\]"
-    r",\[(?P<sources>(?:s(?:,(?!\])|(?=\])))*)\],s,s"
-    r",\[(?P<args>(?:s(?:,(?!\])|(?=\])))*)\]"
-    r",\[(?P<env>(?:\(s,s\)(?:,(?!\])|(?=\])))*)\]\)"
+    r'Derive\(\[(?P<outputs>(?:\(",",","\)(?:,(?!\])|(?=\])))*)\]'
+    r',\[(?P<inputs>(?:\(",\[(?:"(?:,(?!\])|(?=\])))*\]\)(?:,(?!\])|(?=\])))*)\]'
+    r',\[(?P<sources>(?:"(?:,(?!\])|(?=\])))*)\],","'
+    r',\[(?P<args>(?:"(?:,(?!\])|(?=\])))*)\]'
+    r',\[(?P<env>(?:\(","\)(?:,(?!\])|(?=\])))*)\]\)'
 )
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+# These stand for escapes while a text is taken apart; no bytes decode to them with surrogateescape.
+_BACKSLASH, _QUOTE, _OTHER = "\ud800", "\ud801", "\ud802"
 _METHOD_PREFIX: dict[Method, str] = {"flat": "", "nar": "r:", "text": "text:", "git": "git:"}
 _IMPURE = "impure"
 
@@ -109,10 +110,11 @@ def _output(name: str, output: Output) -> str:
 
 
 def _inputs(inputs: Mapping[str, Iterable[str]]) -> str:
-    return ",".join(
-        f'("{path}",[{",".join(chr(34) + name + chr(34) for name in bytewise(inputs[path]))}])'
-        for path in bytewise(inputs)
-    )
+    entries = []
+    for path in bytewise(inputs):
+        names = '","'.join(bytewise(inputs[path]))
+        entries.append(f'("{path}",["{names}"])' if names else f'("{path}",[])')
+    return ",".join(entries)
 
 
 def unparse_parts(
@@ -177,47 +179,81 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
         With the position of the first byte that is not as the grammar says.
     """
     text = data.decode("utf-8", "surrogateescape")
-    strings = _STRING.findall(text)
-    # All the strings at once and then the shape that is left: two passes in C, not one in Python.
-    shape = _SHAPE.fullmatch(_STRING.sub("s", text))
+    strings, shown = _take_apart(text)
+    shape = _SHAPE.fullmatch(shown)
     if shape is None:
         raise _explain(text)
-    if "\\" in text:
-        strings = [_ESCAPE.sub(_unescape, string) if "\\" in string else string for string in strings]
 
     at = shape["outputs"].count("(") * 4
     outputs: dict[str, Output] = {}
     for start in range(0, at, 4):
+        output = strings[start]
         try:
-            outputs[strings[start]] = _read_output(*strings[start + 1 : start + 4])
+            check_name(output)
+            outputs[output] = _read_output(*strings[start + 1 : start + 4])
         except FormatError as error:
-            if isinstance(error, ATermError):
-                raise
             raise _at_string(error.message, text, start) from error
+    if len(outputs) * 4 != at:
+        raise _repeated("output", strings[:at:4], text, range(0, at, 4))
     input_drvs: dict[str, InputOutputs] = {}
+    indices = []
     for entry in shape["inputs"].split("(")[1:]:
-        count = entry.count("s")
+        count = entry.count('"')
+        indices.append(at)
+        _check_paths(strings, at, at + 1, text)
         input_drvs[strings[at]] = InputOutputs(tuple(strings[at + 1 : at + count]))
         at += count
-    count = shape["sources"].count("s")
+    if len(input_drvs) != len(indices):
+        raise _repeated("input derivation", [strings[index] for index in indices], text, indices)
+    count = shape["sources"].count('"')
     sources = tuple(strings[at : at + count])
+    _check_paths(strings, at, at + count, text)
+    if len(set(sources)) != count:
+        raise _repeated("source", sources, text, range(at, at + count))
     at += count
     system, builder = strings[at : at + 2]
     at += 2
-    count = shape["args"].count("s")
+    count = shape["args"].count('"')
     args = tuple(strings[at : at + count])
     at += count
-    pairs = strings[at:]
-    env = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    if len(env) * 2 != len(pairs):
-        repeated = next(key for key in env if pairs[::2].count(key) > 1)
-        raise _at_string(f"the variable {repeated!r} stands twice in the environment", text, at)
+    keys = strings[at::2]
+    env = dict(zip(keys, strings[at + 1 :: 2], strict=True))
+    if len(env) != len(keys):
+        raise _repeated("variable", keys, text, range(at, len(strings), 2))
     return Derivation(name, outputs, input_drvs, sources, system, builder, args, env)
 
 
-def _unescape(found: re.Match[str]) -> str:
-    char = found[1]
-    return _UNESCAPED.get(char, char)
+def _take_apart(text: str) -> tuple[list[str], str]:
+    """The strings of a derivation, unescaped, and what is left with a mark for each.
+
+    With every escape replaced, each quotation mark left begins or ends a string, so that `str.split`
+    finds them: passes over the text in C, none in Python. An escape outside of a string leaves what no
+    derivation has there, and so does an odd number of quotation marks.
+    """
+    escaped = "\\" in text
+    if escaped:
+        text = text.replace("\\\\", _BACKSLASH).replace('\\"', _QUOTE)
+        text = text.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
+        # Nix writes no other escapes, but reads one as the character behind it.
+        text = text.replace("\\", _OTHER).replace(_BACKSLASH, "\\")
+    parts = text.split('"')
+    strings, between = parts[1::2], parts[::2]
+    if len(strings) == len(between):
+        return strings, ""
+    if escaped:
+        for mark, char in (_QUOTE, '"'), (_OTHER, ""):
+            if mark in text:
+                strings = [string.replace(mark, char) for string in strings]
+    return strings, '"'.join(between)
+
+
+def _check_paths(strings: list[str], start: int, stop: int, text: str) -> None:
+    for index in range(start, stop):
+        if not STORE_PATH.fullmatch(strings[index]):
+            try:
+                parse(strings[index])
+            except FormatError as error:
+                raise _at_string(error.message, text, index) from error
 
 
 def _read_output(path: str, algorithm: str, digest: str) -> Output:
@@ -230,6 +266,8 @@ def _read_output(path: str, algorithm: str, digest: str) -> Output:
         return InputAddressed(path)
     method, name = split_method_algorithm(algorithm)
     if digest == _IMPURE:
+        if path:
+            raise FormatError(f"an impure output has the path {path!r}")
         return Impure(method, name)
     if not digest:
         if path:
@@ -237,6 +275,12 @@ def _read_output(path: str, algorithm: str, digest: str) -> Output:
         return Floating(method, name)
     parse(path)
     return Fixed(path, method, Hash.parse(digest, name))
+
+
+def _repeated(what: str, found: Sequence[str], text: str, indices: Sequence[int]) -> ATermError:
+    """The second of two equal ones; `indices` are their places among all strings."""
+    place = next(place for place, one in enumerate(found) if one in found[:place])
+    return _at_string(f"the {what} {found[place]!r} stands there twice", text, indices[place])
 
 
 def _at_string(message: str, text: str, index: int) -> ATermError:

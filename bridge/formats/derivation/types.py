@@ -156,6 +156,7 @@ class Derivation:
 def bytewise(texts: Iterable[str]) -> list[str]:
     """`texts` sorted by their bytes, as every list in a derivation is."""
     listed = list(texts)
-    if all(map(str.isascii, listed)):
-        return sorted(listed)
+    if len(listed) < 2 or all(map(str.isascii, listed)):
+        listed.sort()
+        return listed
     return sorted(listed, key=lambda text: text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,157 @@
+"""Nix's log as events: `--log-format internal-json`.
+
+    line     "@nix " JSON            (anything else on stderr is an ordinary line)
+    start    {action, id, level, type, text, fields, parent}     stop {action, id}
+    result   {action, id, type, fields}
+    msg      {action, level, msg, raw_msg, file, line, column}   (the last four with errors only)
+
+Source: NixOS/nix `src/libutil/logging.{hh,cc}` (`JSONLogger`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from .errors import plain
+
+__all__ = ["BuildFinished", "BuildStarted", "Event", "Line", "Message", "Parser", "Phase"]
+
+ERROR, WARN, NOTICE, INFO = range(4)
+"""Nix's verbosity levels that people see; 4 to 7 are for those who look for a fault."""
+
+_PREFIX = "@nix "
+_BUILD = 105
+_BUILD_LOG_LINE, _SET_PHASE, _POST_BUILD_LOG_LINE = 101, 104, 107
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStarted:
+    """Nix began to build `drv`, which is the resolved one where inputs are content-addressed."""
+
+    drv: str
+    machine: str = ""
+    """The remote builder; empty for this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFinished:
+    """Nix is done with `drv`, whether it could be built or not; for the derivations asked for this comes late."""
+
+    drv: str
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The build of `drv` entered a phase that the builder named."""
+
+    drv: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log of `drv`."""
+
+    drv: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something Nix says, or a line on its stderr that is no event."""
+
+    level: int
+    text: str
+    file: str | None = None
+    line: int | None = None
+
+
+Event = BuildStarted | BuildFinished | Phase | Line | Message
+
+
+class Parser:
+    """Events from lines; remembers which builds are running.
+
+    Attributes
+    ----------
+    running
+        The `.drv` path of each running build by Nix's number of it.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[int, str] = {}
+
+    def parse(self, line: str | bytes) -> Event | None:
+        """The event in one line of stderr, or None where it says nothing to people.
+
+        A line that is no event, or a damaged one, comes back as a message: nothing that Nix or
+        a program below it prints gets lost.
+        """
+        text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+        text = text.rstrip("\r\n")
+        if not text.startswith(_PREFIX):
+            return Message(NOTICE, plain(text)) if text.strip() else None
+        try:
+            event = json.loads(text[len(_PREFIX) :])
+            return self._event(event)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+            return Message(NOTICE, plain(text))
+
+    def _event(self, event: dict[str, object]) -> Event | None:
+        match event["action"]:
+            case "start":
+                return self._start(event)
+            case "stop":
+                drv = self.running.pop(_number(event["id"]), None)
+                return None if drv is None else BuildFinished(drv)
+            case "result":
+                return self._result(event)
+            case "msg":
+                return _message(event)
+            case _:
+                return None
+
+    def _start(self, event: dict[str, object]) -> Event | None:
+        if event["type"] == _BUILD:
+            drv, machine = _fields(event, 2)
+            self.running[_number(event["id"])] = drv
+            return BuildStarted(drv, machine)
+        text = plain(str(event.get("text", "")))
+        level = _number(event["level"])
+        return Message(level, text) if text and level <= INFO else None
+
+    def _result(self, event: dict[str, object]) -> Event | None:
+        kind = event["type"]
+        if kind not in (_BUILD_LOG_LINE, _SET_PHASE, _POST_BUILD_LOG_LINE):
+            return None
+        (text,) = _fields(event, 1)
+        drv = self.running.get(_number(event["id"]), "")
+        return Phase(drv, text) if kind == _SET_PHASE else Line(drv, plain(text))
+
+
+def _message(event: dict[str, object]) -> Message:
+    level = _number(event["level"])
+    text = event.get("raw_msg") or event["msg"]
+    if not isinstance(text, str):
+        raise TypeError
+    file, line = event.get("file"), event.get("line")
+    # For text that is no file, Nix 2.8 gives the text itself as its file.
+    if not isinstance(file, str) or not file.startswith("/") or not isinstance(line, int):
+        return Message(level, plain(text))
+    return Message(level, plain(text), file, line)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _fields(event: dict[str, object], count: int) -> list[str]:
+    fields = event["fields"]
+    if not isinstance(fields, list) or len(fields) < count:
+        raise TypeError
+    if not all(isinstance(field, str) for field in fields[:count]):
+        raise TypeError
+    return fields[:count]

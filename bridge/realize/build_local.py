@@ -1,0 +1,225 @@
+"""The local builder: builds a derivation on this machine without Nix, and without a sandbox.
+
+As in Nix the builder gets a clean environment and an empty working folder; unlike in Nix it sees this
+machine, whose programs come on PATH behind the stage's tools, and store paths are translated to where
+the objects lie. Results are recorded as the local builder's and never pass for Nix's.
+
+Source of the environment: Nix manual, "Build environment" of `derivation`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from bridge.formats import nix32
+from bridge.formats.derivation import own_output
+from bridge.formats.derivation.json import STRUCTURED
+from bridge.formats.store_path import STORE_DIR
+from bridge.store.durable import disk_errors
+from bridge.store.info import ObjectInfo
+from bridge.store.objects import add_output, register_built, remove_tree
+from bridge.store.trace import Realization, record
+
+from .errors import BuildError, PromiseError
+from .events import Line, Phase
+from .task import Context, Task, log_tail, work_folder
+
+__all__ = ["build_local"]
+
+_HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRACE = 2.0
+
+
+def build_local(context: Context, task: Task) -> Realization:
+    """Build a shell stage here and record the realization.
+
+    Raises
+    ------
+    BuildError
+        If the builder fails.
+    PromiseError
+        If an output or a promised file is missing.
+    """
+    context.check()
+    store = context.store
+    drv = task.resolved.derivation
+    scratch = {name: drv.output_path(name) or _scratch_path(task.node.name) for name in drv.outputs}
+    own = {path: store.real_path(path) for path in scratch.values()}
+    log = task.new_log(store)
+    started = time.time()
+    try:
+        with work_folder(store) as folder, disk_errors(f"{store.root} can not be written"):
+            for place in own.values():
+                # Left by a build that died: it holds no lock and has no record.
+                remove_tree(place)
+            _run(context, task, folder, log, scratch, own)
+        stopped = time.time()
+        _check_outputs(task, scratch, own, log)
+        context.report(Phase(task.node, "adding to the store"))
+        infos = {name: _take(context, task, name, path) for name, path in scratch.items()}
+    except BaseException:
+        for path, place in own.items():
+            if not store.is_valid(path):
+                remove_tree(place)
+        raise
+    made = Realization(
+        drv=task.resolved.path,
+        outputs={name: info.path for name, info in infos.items()},
+        stage=task.node.name,
+        stage_drv=task.node.path,
+        runner="local",
+        started=started,
+        stopped=stopped,
+        host={"machine": platform.machine(), "release": platform.release(), "system": platform.system()},
+        index=task.index,
+        seed=task.seed,
+        log=log.name,
+    )
+    return record(store, made)
+
+
+def _scratch_path(name: str) -> str:
+    """A store path that nothing has, for an output whose path only its contents tell."""
+    return f"{STORE_DIR}/{nix32.encode(secrets.token_bytes(20))}-{name}"
+
+
+def _take(context: Context, task: Task, name: str, path: str) -> ObjectInfo:
+    if task.resolved.derivation.output_path(name) is not None:
+        return register_built(context.store, path, task.inputs)
+    return add_output(context.store, task.node.name, context.store.real_path(path), task.inputs, path)
+
+
+def _environment(
+    context: Context, task: Task, work: Path, scratch: dict[str, str], own: dict[str, Path]
+) -> dict[str, str]:
+    drv = task.resolved.derivation
+    places = context.places
+    placeholders = {own_output(name): path for name, path in scratch.items()}
+
+    def real(text: str) -> str:
+        for placeholder, path in placeholders.items():
+            text = text.replace(placeholder, path)
+        return places.translate(text, own)
+
+    env = {key: real(value) for key, value in drv.env.items() if key != STRUCTURED}
+    path = env.pop("PATH", "")
+    fixed = {
+        "HOME": "/homeless-shelter",
+        "NIX_BUILD_CORES": str(os.cpu_count() or 1),
+        "NIX_BUILD_TOP": str(work),
+        "NIX_STORE": str(context.store.objects),
+        "PATH": f"{path}:{_HOST_PATH}" if path else _HOST_PATH,
+        "PWD": str(work),
+        "TERM": "xterm-256color",
+        **dict.fromkeys(("TMPDIR", "TEMPDIR", "TMP", "TEMP"), str(work)),
+    }
+    return {**env, **fixed}
+
+
+def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> None:
+    drv = task.resolved.derivation
+    env = _environment(context, task, work, scratch, own)
+    builder = context.places.translate(drv.builder, own)
+    args = [context.places.translate(arg, own) for arg in drv.args]
+    name = task.node.name
+    try:
+        # argv[0] is the builder's base name, as Nix gives it.
+        process = subprocess.Popen(
+            [os.path.basename(builder), *args],
+            executable=builder,
+            cwd=work,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BuildError(
+            f"the builder {builder} of the stage {name} can not be run: {error.strerror}",
+            stage=name,
+            file=task.node.stage.place.file,
+            line=task.node.stage.place.line,
+        ) from error
+    _follow(context, task, process, log)
+    status = process.wait()
+    context.check()
+    if status:
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        raise BuildError(
+            f"the builder of the stage {name} {how}",
+            stage=name,
+            log_tail=log_tail(log),
+            hint=f"the whole log: {log}",
+            file=task.node.stage.place.file,
+            line=task.node.stage.place.line,
+        )
+
+
+def _follow(context: Context, task: Task, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Write the builder's output to its log and report it, until it ends or the run is interrupted."""
+    assert process.stdout is not None
+    killer = _Killer(context, process)
+    try:
+        with log.open("wb", buffering=0) as file:
+            for line in process.stdout:
+                file.write(line)
+                context.report(Line(task.node, line.decode(errors="replace").rstrip("\n")))
+    finally:
+        killer.finish()
+        process.stdout.close()
+
+
+class _Killer:
+    """Ends a builder's process group when the run is interrupted, and what it left when it ended."""
+
+    def __init__(self, context: Context, process: subprocess.Popen[bytes]) -> None:
+        self._context = context
+        self._process = process
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.1):
+            if self._context.cancelled.is_set():
+                self._send(signal.SIGTERM)
+                if not self._done.wait(_GRACE):
+                    self._send(signal.SIGKILL)
+                return
+
+    def _send(self, sent: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, sent)
+
+    def finish(self) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._process.poll() is None and self._context.cancelled.is_set():
+            self._send(signal.SIGKILL)
+
+
+def _check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:
+    stage = task.node.stage
+    wanted = [(f"its output {name}", own[path]) for name, path in scratch.items()]
+    wanted += [
+        (f"its promised output {name} ({path})", own[scratch["out"]] / path) for name, path in stage.promises.items()
+    ]
+    for what, place in wanted:
+        if not os.path.lexists(place):
+            raise PromiseError(
+                f"the stage {stage.name} did not write {what}",
+                stage=stage.name,
+                log_tail=log_tail(log),
+                hint=f"the whole log: {log}",
+                file=stage.place.file,
+                line=stage.place.line,
+            )

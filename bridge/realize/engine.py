@@ -1,0 +1,564 @@
+"""Realizing a plan: for each stage, choose among what there is, or make what is missing and choose again.
+
+    resolve → candidates in the trace → matcher → done
+              or: lock, look again, run, record, match again
+
+The engine owns the graph: one thread decides, others run and build. It reports events and prints nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.formats.derivation import Instantiated, derivation_references
+from bridge.formats.errors import BridgeError
+from bridge.formats.store_path import base_name
+from bridge.nix.errors import NixError
+from bridge.nix.installation import Installation
+from bridge.stages.plan import Node, Plan, resolve
+from bridge.stages.values import Builder, FetchRecipe, PythonRecipe
+from bridge.store.durable import dead_temporaries
+from bridge.store.info import find_info
+from bridge.store.layout import Store
+from bridge.store.locks import Holder, try_lock
+from bridge.store.locks import holder as lock_holder
+from bridge.store.objects import add_nar, add_texts, remove_tree
+from bridge.store.trace import Realization, realizations
+
+from .build_local import build_local
+from .build_nix import NixBuilder
+from .errors import Interrupted, MatchError, RealizeError
+from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Started, Waiting
+from .fetch import fetch
+from .matchers import Candidate, Matcher, apply, latest, needed, only, takes_many
+from .places import Places
+from .run_python import run_python
+from .task import Context, Task
+from .workers import ForkExecutor, default_jobs
+
+__all__ = ["Choice", "Options", "Outcome", "realize"]
+
+_POLL = 0.05
+_GRACE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to realize.
+
+    Parameters
+    ----------
+    jobs
+        How many runs and local builds at once.
+    keep_going
+        Whether to go on with what does not need a stage that failed.
+    builder
+        Where deterministic stages are built, unless they say so themselves.
+    rebuild
+        Names of stages that get new realizations, whatever is there.
+    dry_run
+        Whether to look only.
+    """
+
+    jobs: int = field(default_factory=default_jobs)
+    keep_going: bool = False
+    builder: Builder = "auto"
+    rebuild: frozenset[str] = frozenset()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a stage stands for: a source object, or the chosen realizations.
+
+    Parameters
+    ----------
+    resolved
+        The resolved derivation; None for a source.
+    many
+        Whether it goes on as a list.
+    """
+
+    node: Node
+    resolved: Instantiated | None
+    candidates: tuple[Candidate, ...]
+    chosen: tuple[Candidate, ...]
+    many: bool
+
+    def paths(self, output: str) -> str | list[str]:
+        """The store path of an output, or the paths where several were chosen."""
+        if self.resolved is None:
+            return self.node.path
+        found = [one.realization.outputs[output] for one in self.chosen]
+        return found if self.many else found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it: the choices, and (dry run) how many runs each stage still needs."""
+
+    choices: dict[Node, Choice]
+    pending: dict[Node, int]
+
+
+def realize(
+    plan: Plan,
+    store: Store,
+    *,
+    nix: Installation | None = None,
+    options: Options | None = None,
+    report: Reporter = lambda event: None,
+    executor: Executor | None = None,
+) -> Outcome:
+    """Realize a plan.
+
+    Parameters
+    ----------
+    nix
+        The Nix to build with, if there is one.
+    executor
+        What runs Python stages: any executor whose workers share the file system; forks without it.
+
+    Raises
+    ------
+    RealizeError
+        With the failures of the stages.
+    KeyboardInterrupt
+        When interrupted; everything that ran is ended and the store is clean.
+    """
+    engine = _Engine(plan, store, nix, options or Options(), report, executor)
+    return engine.run()
+
+
+class _Engine:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        nix: Installation | None,
+        options: Options,
+        report: Reporter,
+        executor: Executor | None,
+    ) -> None:
+        self._plan = plan
+        self._options = options
+        self._report = report
+        self._context = Context(store, Places(store, nix), report)
+        self._nix = NixBuilder(self._context, nix) if nix is not None else None
+        self._own_executor = ForkExecutor() if executor is None else None
+        self._executor: Executor = executor or self._own_executor  # type: ignore[assignment]
+        self._threads: ThreadPoolExecutor | None = None
+        self._nix_thread: ThreadPoolExecutor | None = None
+
+        self._dependents: dict[Node, list[Node]] = {node: [] for node in plan.nodes}
+        self._open: dict[Node, int] = {}
+        for node in plan.nodes:
+            self._open[node] = len(node.inputs)
+            for used in node.inputs:
+                self._dependents[used].append(node)
+        self._ready = deque(node for node in plan.nodes if not node.inputs)
+        self._choices: dict[Node, Choice] = {}
+        self._pending: dict[Node, int] = {}
+        self._failed: dict[Node, BridgeError] = {}
+        self._lost: set[Node] = set()
+        self._blocked: dict[Node, float] = {}
+        self._for_nix: list[Task] = []
+        self._locks: dict[Node, ExitStack] = {}
+        self._fresh: dict[Node, int] = {}
+        self._runs: dict[Node, int] = {}
+        self._running: dict[Future[Any], Task | list[Task]] = {}
+        self._rebuild = {node for name in options.rebuild for node in plan.named(name)}
+
+    # ---------------------------------------------------------------------------------- the loop
+
+    def run(self) -> Outcome:
+        self._refuse_rebuilds()
+        try:
+            self._loop()
+        except BaseException:
+            self._abort()
+            raise
+        finally:
+            self._close()
+        if self._failed:
+            failures = list(self._failed.values())
+            count = f"{len(failures)} stages failed" if len(failures) > 1 else "1 stage failed"
+            raise RealizeError(count, failures=failures)
+        return Outcome(self._choices, self._pending)
+
+    def _refuse_rebuilds(self) -> None:
+        for node in self._rebuild:
+            if node.stage.policy.deterministic:
+                raise RealizeError(
+                    f"the stage {node.name} is deterministic and has one result, so that it is not rebuilt",
+                    hint="--rebuild is for stages with many realizations",
+                )
+
+    def _loop(self) -> None:
+        while True:
+            while self._ready:
+                self._guard(self._ready.popleft())
+                if self._failed and not self._options.keep_going:
+                    self._ready.clear()
+            if self._failed and not self._options.keep_going:
+                self._abort()
+                return
+            self._start_nix()
+            if not self._running and not self._blocked:
+                return
+            timeout = _POLL if self._blocked else 1.0
+            if self._running:
+                done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._finish(future, self._running.pop(future))
+            else:
+                time.sleep(timeout)
+            for node in list(self._blocked):
+                self._ready.append(node)
+
+    def _guard(self, node: Node) -> None:
+        try:
+            self._consider(node)
+        except BridgeError as error:
+            self._fail(node, error)
+
+    def _consider(self, node: Node) -> None:
+        """Choose for a node whose inputs are chosen, or start what is missing."""
+        if node.source is not None:
+            if node in self._plan.targets and not self._options.dry_run:
+                add_nar(self._context.store, node.path, node.source.chunks)
+            self._done(Choice(node, None, (), (), many=False))
+            return
+        resolved = self._resolved(node)
+        if resolved is None:
+            self._will_run(node, node.stage.policy.realizations)
+            return
+        candidates = self._candidates(node, resolved)
+        missing = self._missing(node, candidates)
+        if missing and self._options.dry_run:
+            self._will_run(node, missing)
+        elif missing == 0:
+            self._choose(node, resolved, candidates)
+        elif self._lock(node, resolved):
+            # What another process did while we waited counts.
+            candidates = self._candidates(node, resolved)
+            missing = self._missing(node, candidates)
+            if missing == 0:
+                self._choose(node, resolved, candidates)
+            else:
+                self._start(node, resolved, candidates, missing)
+
+    def _resolved(self, node: Node) -> Instantiated | None:
+        """The resolved derivation, or None where (dry run) an input is not realized yet."""
+        if not node.waits:
+            return node.instantiated
+        if any(used not in self._choices for used in node.inputs):
+            return None
+        return resolve(node, lambda used, output: self._choices[used].paths(output))
+
+    def _candidates(self, node: Node, resolved: Instantiated) -> list[Candidate]:
+        """The realizations that may be chosen: their bytes are there, and the right builder made them."""
+        found = []
+        by_nix = self._goes_to_nix(node)
+        for one in realizations(self._context.store, resolved.path):
+            if by_nix and one.runner == "local":
+                continue
+            paths = {name: self._context.places.find(path) for name, path in one.outputs.items()}
+            if all(path is not None for path in paths.values()):
+                found.append(Candidate(one, {name: path for name, path in paths.items() if path is not None}))
+        return found
+
+    def _matcher(self, node: Node) -> Matcher:
+        policy = node.stage.policy
+        return policy.match or (only() if policy.deterministic else latest())
+
+    def _missing(self, node: Node, candidates: Sequence[Candidate]) -> int:
+        """How many realizations must be made before the matcher is asked (again)."""
+        policy = node.stage.policy
+        if node in self._rebuild:
+            return policy.realizations
+        matcher = self._matcher(node)
+        missing = max(policy.realizations, needed(matcher)) - len(candidates)
+        if missing > 0 and not self._fresh.get(node):
+            return missing
+        if apply(matcher, candidates) is None:
+            if self._fresh.get(node):
+                listed = ", ".join(f"{one.id} {dict(one.metrics)}" for one in candidates) or "none"
+                raise MatchError(
+                    f"the matcher {matcher!r} of the stage {node.name} takes none of the candidates: {listed}",
+                    hint="more realizations=, or another matcher",
+                    file=node.stage.place.file,
+                    line=node.stage.place.line,
+                )
+            return 1
+        return 0
+
+    def _choose(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
+        self._release(node)
+        matcher = self._matcher(node)
+        chosen = apply(matcher, candidates) or []
+        self._report(Chosen(node, matcher, candidates, chosen, self._fresh.get(node, 0)))
+        self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), takes_many(matcher, chosen)))
+
+    def _done(self, choice: Choice) -> None:
+        self._choices[choice.node] = choice
+        self._count_down(choice.node)
+
+    def _will_run(self, node: Node, count: int) -> None:
+        self._pending[node] = count
+        self._count_down(node)
+
+    def _count_down(self, node: Node) -> None:
+        self._blocked.pop(node, None)
+        for dependent in self._dependents[node]:
+            self._open[dependent] -= 1
+            if self._open[dependent] == 0 and dependent not in self._lost:
+                self._ready.append(dependent)
+
+    # -------------------------------------------------------------------------------- locks
+
+    def _lock(self, node: Node, resolved: Instantiated) -> bool:
+        """Take the stage's lock; if another process has it, the node is looked at again soon."""
+        if node in self._locks:
+            return True
+        stack = ExitStack()
+        name = base_name(resolved.path)
+        if stack.enter_context(try_lock(self._context.store, name)):
+            self._locks[node] = stack
+            self._blocked.pop(node, None)
+            return True
+        stack.close()
+        if node not in self._blocked:
+            self._blocked[node] = time.monotonic()
+            holder: Holder | None = lock_holder(self._context.store, name)
+            self._report(Waiting(node, str(holder) if holder else "another process"))
+        return False
+
+    def _release(self, node: Node) -> None:
+        self._blocked.pop(node, None)
+        held = self._locks.pop(node, None)
+        if held is not None:
+            held.close()
+
+    # ---------------------------------------------------------------------------- starting
+
+    def _goes_to_nix(self, node: Node) -> bool:
+        """Whether Nix is to build this node."""
+        stage = node.stage
+        if isinstance(stage.recipe, PythonRecipe | FetchRecipe) or not stage.policy.deterministic:
+            return False
+        builder = self._options.builder if stage.policy.builder == "auto" else stage.policy.builder
+        if builder == "local" and not node.foreign:
+            return False
+        if self._nix is None and (builder == "nix" or node.foreign):
+            raise RealizeError(
+                f"the stage {node.name} needs Nix, and there is none", hint="install Nix, or use --builder local"
+            )
+        return self._nix is not None
+
+    def _start(self, node: Node, resolved: Instantiated, candidates: Sequence[Candidate], missing: int) -> None:
+        self._rebuild.discard(node)
+        self._clean_up()
+        if self._goes_to_nix(node) and self._nix_works(node):
+            self._for_nix.append(Task(node, resolved, ()))
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
+        first = 1 + max((one.realization.index for one in candidates), default=-1)
+        self._runs[node] = missing
+        for index in range(first, first + missing):
+            task = Task(node, resolved, (), index, _seed(resolved.path, index))
+            self._running[self._threads.submit(self._make, task)] = task
+
+    def _clean_up(self) -> None:
+        """Take back what dead processes left, once, before anything is made."""
+        if self._threads is None and not self._for_nix and self._nix_thread is None:
+            for path in dead_temporaries(self._context.store):
+                remove_tree(path)
+
+    def _nix_works(self, node: Node) -> bool:
+        """Whether Nix can be connected to; where it may, the local builder takes its place."""
+        assert self._nix is not None
+        try:
+            with self._nix.connection():
+                return True
+        except NixError as error:
+            builder = self._options.builder if node.stage.policy.builder == "auto" else node.stage.policy.builder
+            if builder == "nix" or node.foreign:
+                raise
+            self._report(Note(f"Nix is there but can not be used, so the local builder builds: {error}"))
+            self._nix = None
+            return False
+
+    def _make(self, task: Task) -> Realization:
+        """Make one realization; runs in a thread."""
+        self._context.check()
+        recipe = task.node.stage.recipe
+        if isinstance(recipe, FetchRecipe):
+            self._report(Started(task.node, "fetch"))
+            return fetch(self._context, task)
+        self._provide(task)
+        task = Task(task.node, task.resolved, tuple(self._input_closure(task)), task.index, task.seed)
+        if isinstance(recipe, PythonRecipe):
+            self._report(Started(task.node, "python", task.index))
+            return run_python(self._context, self._executor, task)
+        self._report(Started(task.node, "local", task.index))
+        return build_local(self._context, task)
+
+    def _provide(self, task: Task) -> None:
+        """Have in the store what the task names: sources, code, and the derivation itself."""
+        store = self._context.store
+        node = task.node
+        for one in (*node.objects, *(used.source for used in node.inputs)):
+            if one is not None and self._context.places.find(one.path) is None:
+                add_nar(store, one.path, one.chunks)
+        resolved = task.resolved
+        add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
+
+    def _input_closure(self, task: Task) -> list[str]:
+        """Store paths that the task can see."""
+        seen: dict[str, None] = {}
+        in_nix = []
+        stack = list(task.resolved.derivation.input_srcs)
+        for used in task.node.inputs:
+            for name in used.derivation.outputs if used.instantiated is not None else ():
+                found = self._choices[used].paths(name)
+                stack += [found] if isinstance(found, str) else found
+        while stack:
+            path = stack.pop()
+            if path in seen:
+                continue
+            seen[path] = None
+            info = find_info(self._context.store, path)
+            if info is not None:
+                stack.extend(info.references)
+            else:
+                in_nix.append(path)
+        if in_nix and self._nix is not None:
+            seen |= dict.fromkeys(self._nix.closure(in_nix))
+        return list(seen)
+
+    # ------------------------------------------------------------------------------------ Nix
+
+    def _start_nix(self) -> None:
+        """Hand Nix all that it can build now, in one go, if it is not busy."""
+        if not self._for_nix or self._nix is None:
+            return
+        if any(isinstance(tasks, list) for tasks in self._running.values()):
+            return
+        tasks, self._for_nix = self._with_dependents(self._for_nix), []
+        if self._nix_thread is None:
+            self._nix_thread = ThreadPoolExecutor(1, thread_name_prefix="nix")
+        nix = self._nix
+        future = self._nix_thread.submit(nix.build, tasks, keep_going=self._options.keep_going, jobs=self._options.jobs)
+        self._running[future] = tasks
+
+    def _with_dependents(self, tasks: list[Task]) -> list[Task]:
+        """The tasks, and those above them that Nix can build in the same call."""
+        group = {task.node: task for task in tasks}
+        pending = deque(group)
+        while pending:
+            for node in self._dependents[pending.popleft()]:
+                if node in group or node.waits or node.instantiated is None or not self._goes_to_nix(node):
+                    continue
+                if not all(used in group or used in self._choices for used in node.inputs):
+                    continue
+                if self._candidates(node, node.instantiated) or not self._lock(node, node.instantiated):
+                    self._release(node)
+                    continue
+                group[node] = Task(node, node.instantiated, ())
+                pending.append(node)
+        return list(group.values())
+
+    # ------------------------------------------------------------------------------ finishing
+
+    def _finish(self, future: Future[Any], what: Task | list[Task]) -> None:
+        if isinstance(what, list):
+            self._finish_nix(future, what)
+            return
+        node = what.node
+        self._runs[node] -= 1
+        error = future.exception()
+        if error is None:
+            self._fresh[node] = self._fresh.get(node, 0) + 1
+            self._report(Finished(node, future.result()))
+        elif isinstance(error, BridgeError):
+            self._fail(node, error)
+        else:
+            raise error
+        if self._runs[node] == 0 and node not in self._failed:
+            self._ready.append(node)
+
+    def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
+        assert self._nix is not None
+        error = future.exception()
+        if error is not None and not isinstance(error, BridgeError):
+            raise error
+        made: dict[Node, Realization] = {} if error is not None else future.result()
+        for task in tasks:
+            node = task.node
+            if node in made:
+                self._fresh[node] = 1
+                self._report(Finished(node, made[node]))
+        for task in tasks:
+            node = task.node
+            if node in made:
+                if all(used in self._choices for used in node.inputs):
+                    self._ready.append(node)
+            elif all(used in made or used in self._choices for used in node.inputs):
+                self._fail(node, error if isinstance(error, BridgeError) else self._nix.failure(task))
+            else:
+                self._release(node)
+
+    def _fail(self, node: Node, error: BridgeError) -> None:
+        self._release(node)
+        if node in self._failed or isinstance(error, Interrupted):
+            return
+        self._failed[node] = error
+        self._report(Failed(node, error))
+        pending = deque([node])
+        while pending:
+            for dependent in self._dependents[pending.popleft()]:
+                if dependent not in self._lost:
+                    self._lost.add(dependent)
+                    self._release(dependent)
+                    self._report(Skipped(dependent, node))
+                    pending.append(dependent)
+
+    def _abort(self) -> None:
+        """End everything that runs."""
+        self._context.cancelled.set()
+        self._ready.clear()
+        for future in self._running:
+            future.cancel()
+        left = set(self._running)
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            if self._own_executor is not None and left:
+                self._own_executor.stop(sent)
+            _, left = wait(left, timeout=_GRACE)
+        self._running.clear()
+
+    def _close(self) -> None:
+        for pool in (self._threads, self._nix_thread):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+        if self._own_executor is not None:
+            self._own_executor.shutdown()
+        if self._nix is not None:
+            self._nix.close()
+        for held in self._locks.values():
+            held.close()
+        self._locks.clear()
+
+
+def _seed(drv: str, index: int) -> int:
+    """The same for the same realization of the same resolved derivation, anywhere."""
+    return int.from_bytes(hashlib.sha256(f"{drv}:{index}".encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,47 @@
+"""What can go wrong while stages are realized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.formats.errors import BridgeError
+
+__all__ = ["BuildError", "FetchError", "Interrupted", "MatchError", "PromiseError", "RealizeError", "WorkerError"]
+
+
+class RealizeError(BridgeError):
+    """Realizing failed; `failures` are the stages' own errors."""
+
+    def __init__(self, message: str, *, failures: Sequence[BridgeError] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.failures = tuple(failures)
+
+
+class BuildError(BridgeError):
+    """A stage that failed: `stage`, the last lines of its `log_tail`, and where the whole log is."""
+
+    def __init__(self, message: str, *, stage: str, log_tail: Sequence[str] = (), **place: Any) -> None:
+        super().__init__(message, **place)
+        self.stage = stage
+        self.log_tail = tuple(log_tail)
+
+
+class PromiseError(BuildError):
+    """A stage that did not write what it promised."""
+
+
+class FetchError(BuildError):
+    """A file that no mirror gives, or that has another hash."""
+
+
+class MatchError(BridgeError):
+    """A matcher that can not choose, or that chose what it was not given."""
+
+
+class WorkerError(BridgeError):
+    """A worker process that can not be had."""
+
+
+class Interrupted(BridgeError):  # noqa: N818
+    """Realizing was interrupted; the store is clean and the same command goes on."""

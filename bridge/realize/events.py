@@ -1,0 +1,99 @@
+"""What the engine reports; terminal, plain lines and JSON are readers of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bridge.formats.errors import BridgeError
+from bridge.stages.plan import Node
+from bridge.store.trace import Realization
+
+from .matchers import Candidate, Matcher
+
+__all__ = [
+    "Chosen",
+    "Event",
+    "Failed",
+    "Finished",
+    "Line",
+    "Note",
+    "Phase",
+    "Reporter",
+    "Skipped",
+    "Started",
+    "Waiting",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run or a build begins; `index` counts the realizations of a stage."""
+
+    node: Node
+    where: str
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    node: Node
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a build's log."""
+
+    node: Node
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    node: Node
+    realization: Realization
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    node: Node
+    error: BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Not realized, since `because` failed."""
+
+    node: Node
+    because: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another process realizes the stage."""
+
+    node: Node
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The stage is done: what the matcher chose of what there is; `fresh` counts the new realizations."""
+
+    node: Node
+    matcher: Matcher | None
+    candidates: Sequence[Candidate]
+    chosen: Sequence[Candidate]
+    fresh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the user should know."""
+
+    text: str
+
+
+Event = Started | Phase | Line | Finished | Failed | Skipped | Waiting | Chosen | Note
+Reporter = Callable[[Event], None]

@@ -1,0 +1,108 @@
+"""Fetch a file from the first mirror that gives what its hash says.
+
+Our own rather than Nix's `builtin:fetchurl`, which tries one URL only and does not see `file://` from
+inside its sandbox. The object has the same path, so Nix finds it there and never downloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from bridge.formats.hashes import Hash
+from bridge.stages.values import FetchRecipe
+from bridge.store.durable import disk_errors
+from bridge.store.objects import add_fixed_file
+from bridge.store.trace import Realization, record
+
+from .errors import FetchError
+from .events import Phase
+from .task import Context, Task, work_folder
+
+__all__ = ["fetch"]
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0
+
+
+def fetch(context: Context, task: Task) -> Realization:
+    """Fetch the file of a `fetchurl` stage into the store and record it.
+
+    Raises
+    ------
+    FetchError
+        Saying for each mirror what was wrong with it.
+    """
+    recipe = task.node.stage.recipe
+    assert isinstance(recipe, FetchRecipe)
+    place = task.node.stage.place
+    started = time.time()
+    reasons = []
+    with work_folder(context.store) as folder:
+        file = folder / "file"
+        for url in recipe.urls:
+            context.check()
+            context.report(Phase(task.node, url))
+            try:
+                found = _download(context, task, url, file, recipe.hash.algorithm)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = error.reason if isinstance(error, urllib.error.URLError) else error
+                reasons.append(f"{url}: {reason}")
+                continue
+            if found == recipe.hash:
+                break
+            reasons.append(f"{url}: it has the hash {found.sri}, not {recipe.hash.sri}")
+        else:
+            raise FetchError(
+                f"{task.node.name} can not be fetched:\n  " + "\n  ".join(reasons),
+                stage=task.node.name,
+                hint="check the URLs and the hash, or add a mirror",
+                file=place.file,
+                line=place.line,
+            )
+        info = add_fixed_file(context.store, task.node.name, file, recipe.hash)
+    made = Realization(
+        drv=task.resolved.path,
+        outputs={"out": info.path},
+        stage=task.node.name,
+        stage_drv=task.node.path,
+        runner="fetch",
+        started=started,
+        stopped=time.time(),
+        host={"url": url},
+    )
+    return record(context.store, made)
+
+
+def _opened(file: Path) -> BinaryIO:
+    with disk_errors(f"{file} can not be written"):
+        # Unbuffered, so that a full disk shows where we write and not where we close.
+        return cast(BinaryIO, file.open("wb", buffering=0))
+
+
+def _download(context: Context, task: Task, url: str, file: Path, algorithm: str) -> Hash:
+    digest = hashlib.new(algorithm)
+    request = urllib.request.Request(url, headers={"User-Agent": "nixbridge"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as source:
+        total = int(source.headers.get("Content-Length") or 0)
+        done = 0
+        reported = time.monotonic()
+        with _opened(file) as target:
+            while chunk := source.read(_CHUNK):
+                context.check()
+                digest.update(chunk)
+                with disk_errors(f"{file} can not be written"):
+                    target.write(chunk)
+                done += len(chunk)
+                if time.monotonic() - reported > 1:
+                    reported = time.monotonic()
+                    of = f" of {total >> 20}" if total else ""
+                    context.report(Phase(task.node, f"{url}: {done >> 20}{of} MiB"))
+    if total and done != total:
+        raise OSError(f"the connection ended after {done} of {total} bytes")
+    return Hash(algorithm, digest.digest())

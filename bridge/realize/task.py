@@ -1,0 +1,86 @@
+"""What every kind of build gets, and the rooms that it works in."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.formats.derivation import Instantiated
+from bridge.formats.store_path import base_name
+from bridge.stages.plan import Node
+from bridge.store.durable import disk_errors, temporary
+from bridge.store.layout import Store
+from bridge.store.objects import remove_tree
+
+from .errors import Interrupted
+from .events import Reporter
+from .places import Places
+
+__all__ = ["Context", "Task", "log_tail", "work_folder"]
+
+_TAIL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all builds of a run share."""
+
+    store: Store
+    places: Places
+    report: Reporter
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise if the run was interrupted."""
+        if self.cancelled.is_set():
+            raise Interrupted("interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One realization to be made: of this node, by this resolved derivation.
+
+    Parameters
+    ----------
+    inputs
+        Store paths that the build can see: what it names, and all that these refer to.
+    index, seed
+        Which of the stage's realizations it is.
+    """
+
+    node: Node
+    resolved: Instantiated
+    inputs: tuple[str, ...]
+    index: int = 0
+    seed: int = 0
+
+    def new_log(self, store: Store) -> Path:
+        """A new log file's path."""
+        return store.logs / f"{base_name(self.resolved.path)}-{secrets.token_hex(6)}.log"
+
+
+@contextlib.contextmanager
+def work_folder(store: Store) -> Iterator[Path]:
+    """A folder in tmp/ that is gone afterwards, whatever happened."""
+    folder = temporary(store)
+    with disk_errors(f"{folder} can not be made"):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def log_tail(log: Path) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 65536))
+            return file.read().decode(errors="replace").splitlines()[-_TAIL:]
+    except OSError:
+        return []

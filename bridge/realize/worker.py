@@ -1,0 +1,311 @@
+"""The process that runs Python stages. It imports the standard library only, and no part of nixbridge.
+
+    serve     reads jobs as JSON lines on stdin, forks a process for each, answers with JSON lines
+    run_job   runs one job in this very process: for the fork, or for a worker of any executor
+
+A job is a plain dict:
+
+    code       folder of the stage's modules          function   module:name
+    arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …}
+    run        the parameter that takes the run, or null
+    index, seed, out, work, log, result: numbers and absolute paths
+    positions  file with {path in code: [user's file, [[line, column, end line, end column], …]]}, or null
+
+When it ends, the file `result` holds {"metrics": …, "host": …} or {"error": …}.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import math
+import os
+import platform
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+JSON_TYPES = (bool, int, float, str, type(None))
+
+
+class Run:
+    """The run of a stage: what it is told, and where it logs its metrics.
+
+    Attributes
+    ----------
+    index
+        Which of the stage's realizations this is, from 0.
+    seed
+        A whole number below 2**63, the same whenever this index of this stage runs.
+    out
+        The folder of the output.
+    """
+
+    def __init__(self, index: int, seed: int, out: Path) -> None:
+        self.index = index
+        self.seed = seed
+        self.out = out
+        self.metrics: dict[str, Any] = {}
+
+    def log(self, **metrics: Any) -> None:
+        """Record metrics of this realization: numbers, texts, lists and dicts; the last value counts."""
+        for name, value in metrics.items():
+            self.metrics[name] = plain(value, name)
+
+
+def plain(value: Any, name: str) -> Any:
+    """A metric as JSON; scalars and arrays of numpy and its kin become numbers and lists."""
+    for method in ("tolist", "item"):
+        if not isinstance(value, JSON_TYPES) and hasattr(value, method):
+            value = getattr(value, method)()
+    if isinstance(value, dict):
+        return {str(key): plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, name) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if not isinstance(value, JSON_TYPES):
+        raise TypeError(f"run.log({name}=…) got a {type(value).__name__}; metrics are numbers, texts, lists and dicts")
+    return value
+
+
+# ------------------------------------------------------------------------------ the stage's modules
+
+
+class CodeFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the stage's own modules from its code, with the line numbers of the user's files."""
+
+    def __init__(self, code: Path, positions: dict[str, Any]) -> None:
+        self.code = code
+        self.positions = positions
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        relative = name.replace(".", "/")
+        for file, is_package in ((f"{relative}/__init__.py", True), (f"{relative}.py", False)):
+            if (self.code / file).is_file():
+                spec = importlib.machinery.ModuleSpec(name, self, origin=str(self.code / file), is_package=is_package)
+                spec.has_location = True
+                return spec
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        assert module.__spec__.origin is not None
+        file = Path(module.__spec__.origin)
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+        shown = str(file)
+        where = self.positions.get(str(file.relative_to(self.code)))
+        if where is not None:
+            shown, places = where
+            nodes = [node for node in ast.walk(tree) if "lineno" in node._attributes]
+            for node, (line, column, end_line, end_column) in zip(nodes, places, strict=True):
+                vars(node).update(lineno=line, col_offset=column, end_lineno=end_line, end_col_offset=end_column)
+        exec(compile(tree, shown, "exec"), module.__dict__)
+
+
+def host_facts() -> dict[str, Any]:
+    """What ran the stage: interpreter, platform, and the versions of what was imported."""
+    packages = {}
+    for name in sorted({name.partition(".")[0] for name in sys.modules}):
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if name not in sys.stdlib_module_names and isinstance(version, str):
+            packages[name] = version
+    return {
+        "implementation": platform.python_implementation(),
+        "machine": platform.machine(),
+        "packages": packages,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+# ------------------------------------------------------------------------------------- running a job
+
+
+def perform(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the stage's function; gives what goes into `result`."""
+    positions = json.loads(Path(job["positions"]).read_bytes()) if job["positions"] else {}
+    sys.meta_path.insert(0, CodeFinder(Path(job["code"]), positions))
+    out = Path(job["out"])
+    out.mkdir(exist_ok=True)
+    run = Run(job["index"], job["seed"], out)
+    arguments: dict[str, Any] = {}
+    for name, argument in job["arguments"].items():
+        match argument:
+            case {"value": value}:
+                arguments[name] = value
+            case {"path": path}:
+                arguments[name] = Path(path)
+            case {"paths": paths}:
+                arguments[name] = [Path(path) for path in paths]
+            case {"promise": promise}:
+                arguments[name] = out / promise
+                arguments[name].parent.mkdir(parents=True, exist_ok=True)
+    if job["run"] is not None:
+        arguments[job["run"]] = run
+    module, _, function = job["function"].partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+        found(**arguments)
+        return {"metrics": run.metrics, "host": host_facts()}
+    except BaseException as error:
+        return {"error": describe(error)}
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception for the log and for the message: without the worker's own frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
+        trace = trace.tb_next
+    # An error while the stage's modules are imported: skip the machinery between them as well.
+    while trace is not None and "importlib" in trace.tb_frame.f_code.co_filename:
+        trace = trace.tb_next
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    frames = traceback.extract_tb(trace)
+    sys.stderr.write(text)
+    said = f": {error}" if str(error) else ""
+    return {
+        "message": f"{type(error).__name__}{said}",
+        "file": frames[-1].filename if frames else None,
+        "line": frames[-1].lineno if frames else None,
+    }
+
+
+def run_here(job: dict[str, Any]) -> None:
+    """Run a job in this process, which is only for it."""
+    os.chdir(job["work"])
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    os.environ.update(TMPDIR=job["work"], TMP=job["work"], TEMP=job["work"])
+    result = perform(job)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    Path(job["result"]).write_text(json.dumps(result))
+
+
+def run_job(job: dict[str, Any]) -> int:
+    """Run a job in a process of its own, for executors that are not ours; gives its exit status."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", __file__, "run"], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+    )
+    child.communicate(json.dumps(job).encode())
+    return child.returncode
+
+
+# ---------------------------------------------------------------------------------------- the server
+
+
+def serve() -> None:
+    """Fork a process for each job on stdin until it closes; then end what still runs."""
+    children: dict[int, int] = {}
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    # A Ctrl-C in the terminal reaches the whole group; the engine decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    selector = selectors.DefaultSelector()
+    selector.register(0, selectors.EVENT_READ)
+    selector.register(wake_read, selectors.EVENT_READ)
+    pending = b""
+    while True:
+        for key, _ in selector.select():
+            data = os.read(key.fd, 1 << 16)
+            if key.fd == wake_read:
+                continue
+            if not data:
+                end_all(children)
+                return
+            pending += data
+        *lines, pending = pending.split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "kill" in message:
+                for pid, number in children.items():
+                    if number == message["kill"]:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(pid, message["signal"])
+            else:
+                children[start(message["job"])] = message["id"]
+        reap(children)
+
+
+def start(job: dict[str, Any]) -> int:
+    """Fork a process for a job."""
+    pid = os.fork()
+    if pid:
+        # Both sides do this, so that the group is there whoever comes first.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        return pid
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run_here(job)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def reap(children: dict[int, int]) -> None:
+    """Answer for the processes that ended."""
+    while children:
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        number = children.pop(pid, None)
+        if number is not None:
+            # What the stage left running must not write into what it made.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            answer = {
+                "id": number,
+                "exit": os.waitstatus_to_exitcode(status),
+                "cpu": usage.ru_utime + usage.ru_stime,
+                "memory": usage.ru_maxrss * 1024,
+            }
+            os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def end_all(children: dict[int, int]) -> None:
+    """End what still runs: the engine is gone."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, sent)
+        deadline = time.monotonic() + 1
+        while children and time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                children.pop(pid, None)
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        run_here(json.load(sys.stdin))

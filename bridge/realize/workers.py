@@ -1,0 +1,112 @@
+"""An executor whose workers are forked from one small server process: a few milliseconds a run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from . import worker
+from .errors import WorkerError
+
+__all__ = ["ForkExecutor"]
+
+
+class ForkExecutor(Executor):
+    """Runs `worker.run_job` in a process of its own for each job; futures give the exit status.
+
+    The server dies with this process, whatever ends it, and takes its workers along.
+    """
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._futures: dict[int, Future[int]] = {}
+        self._lock = threading.Lock()
+        self._reader: threading.Thread | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start a job: `submit(worker.run_job, job)`."""
+        if fn is not worker.run_job:
+            raise WorkerError(f"this executor runs stages only, not {fn!r}")
+        (job,) = args
+        future: Future[int] = Future()
+        with self._lock:
+            server = self._start()
+            number = next(self._numbers)
+            self._futures[number] = future
+            future.set_running_or_notify_cancel()
+            self._send(server, {"id": number, "job": job})
+        return future
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._server is None:
+            try:
+                self._server = subprocess.Popen(
+                    [sys.executable, "-P", worker.__file__, "serve"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise WorkerError(f"no worker can be started: {error}") from error
+            self._reader = threading.Thread(target=self._read, args=(self._server,), daemon=True)
+            self._reader.start()
+        return self._server
+
+    def _send(self, server: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
+        assert server.stdin is not None
+        try:
+            server.stdin.write(json.dumps(message).encode() + b"\n")
+            server.stdin.flush()
+        except OSError as error:
+            raise WorkerError(f"the worker process is gone: {error}") from error
+
+    def _read(self, server: subprocess.Popen[bytes]) -> None:
+        assert server.stdout is not None
+        for line in server.stdout:
+            answer = json.loads(line)
+            with self._lock:
+                future = self._futures.pop(answer["id"])
+            future.set_result(answer["exit"])
+        with self._lock:
+            left = list(self._futures.values())
+            self._futures.clear()
+        for future in left:
+            future.set_exception(WorkerError("the worker process died"))
+
+    def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to all that runs."""
+        with self._lock:
+            if self._server is not None and self._server.poll() is None:
+                for number in self._futures:
+                    self._send(self._server, {"kill": number, "signal": int(sent)})
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the server, and with it what still runs."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        assert server.stdin is not None
+        with contextlib.suppress(OSError):
+            server.stdin.close()
+        if wait:
+            server.wait()
+            if self._reader is not None and self._reader is not threading.current_thread():
+                self._reader.join()
+            assert server.stdout is not None
+            server.stdout.close()
+
+
+def default_jobs() -> int:
+    """How many stages run at once without `-j`."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,1 @@
+"""What users write, and how it becomes a plan of derivations."""

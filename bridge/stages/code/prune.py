@@ -1,0 +1,329 @@
+"""From a function to the files that hold just what it reaches."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import FunctionType
+
+from bridge.formats.nar import Directory, Node, Regular
+from bridge.stages.errors import CodeError
+from bridge.stages.values import Place, Stage
+
+from .modules import Module, Statement, analyse, find, imported_names, load, project_root
+
+__all__ = ["Code", "Position", "stage_code"]
+
+Position = tuple[int, int, int, int]
+"""Line, column, end line, end column in the user's file."""
+
+_WHOLE = "*"
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The pruned modules of a stage function.
+
+    Parameters
+    ----------
+    module, function
+        What the worker imports and calls.
+    files
+        Path in the object to text.
+    trees
+        Path in the object to the user's file and the tree that the text was printed from.
+    """
+
+    module: str
+    function: str
+    files: dict[str, str]
+    trees: dict[str, tuple[Path, ast.Module]]
+
+    @cached_property
+    def tree(self) -> Node:
+        """The folder that goes into the store."""
+        return _folder(self.files)
+
+    def positions(self) -> dict[str, tuple[str, list[Position]]]:
+        """For each file, the user's file and where each node of the printed text stands in it.
+
+        Tracebacks point into the user's file with it; it is told to the worker and never hashed.
+        """
+        found = {}
+        for path, (file, tree) in self.trees.items():
+            printed = list(_located(ast.parse(self.files[path])))
+            original = list(_located(tree))
+            # Printing may join neighbouring texts; then the file goes without positions.
+            if [type(node) for node in printed] == [type(node) for node in original]:
+                found[path] = (str(file), [_position(node) for node in original])
+        return found
+
+
+def _located(tree: ast.AST) -> Iterator[ast.AST]:
+    return (node for node in ast.walk(tree) if "lineno" in node._attributes)
+
+
+def _position(node: ast.AST) -> Position:
+    line = getattr(node, "lineno", 1)
+    column = getattr(node, "col_offset", 0)
+    return line, column, getattr(node, "end_lineno", line), getattr(node, "end_col_offset", column)
+
+
+def _folder(files: dict[str, str]) -> Node:
+    entries: dict[str, dict[str, str] | Node] = {}
+    for path, text in files.items():
+        first, _, rest = path.partition("/")
+        if rest:
+            below = entries.setdefault(first, {})
+            assert isinstance(below, dict)
+            below[rest] = text
+        else:
+            entries[first] = Regular(text.encode())
+    return Directory({name: _folder(node) if isinstance(node, dict) else node for name, node in entries.items()})
+
+
+@cache
+def stage_code(function: FunctionType, decorated_at: int) -> Code:
+    """The code of a stage function.
+
+    Parameters
+    ----------
+    decorated_at
+        The line of the stage decorator: it and those above it are no part of what runs.
+
+    Raises
+    ------
+    CodeError
+        With file and line, if the function has no source, is not at the top level of its module, or
+        uses another stage in its body.
+    """
+    place = Place(function.__code__.co_filename, function.__code__.co_firstlineno)
+    if function.__closure__ or "." in function.__qualname__:
+        raise place.error(
+            f"the stage function {function.__name__} is defined inside another function or class",
+            hint="define stage functions at the top level of a module",
+            kind=CodeError,
+        )
+    if not isinstance(inspect.getsourcefile(function), str) or not Path(place.file).exists():
+        raise place.error(f"the source of the stage function {function.__name__} can not be read", kind=CodeError)
+    file = Path(place.file).resolve()
+    module = load(function.__module__, file)
+    pruner = _Pruner(project_root(file), function, decorated_at)
+    pruner.reach_function(module)
+    return pruner.finish(module)
+
+
+class _Pruner:
+    """The statements that were reached so far, and those still to look at."""
+
+    def __init__(self, root: Path, function: FunctionType, decorated_at: int) -> None:
+        self._root = root
+        self._function = function
+        self._decorated_at = decorated_at
+        self._reached: dict[Module, set[Statement]] = {}
+        self._taken_whole: set[Module] = set()
+        self._pending: list[tuple[Module, Statement]] = []
+        self._own: Statement | None = None
+
+    def reach_function(self, module: Module) -> None:
+        line = self._function.__code__.co_firstlineno
+        for statement in module.binders.get(self._function.__name__, ()):
+            node = statement.node
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                if first == line:
+                    stripped = _strip(node, self._decorated_at)
+                    break
+        else:
+            place = Place(str(module.file), line)
+            raise place.error(
+                f"the stage function {self._function.__name__} is not at the top level of its module", kind=CodeError
+            )
+        own = analyse(stripped)
+        self._own = own
+        self._add(module, own)
+        if module.dynamic:
+            self._whole(module)
+        self._run()
+
+    def _add(self, module: Module, statement: Statement) -> None:
+        reached = self._reached.setdefault(module, set())
+        if statement not in reached:
+            reached.add(statement)
+            self._pending.append((module, statement))
+
+    def _run(self) -> None:
+        while self._pending:
+            module, statement = self._pending.pop()
+            # Imports first: which attributes of a module are used decides what of it is reached.
+            for node in ast.walk(statement.node):
+                for target, name, bound in imported_names(node, module.package):
+                    self._import(target, name, statement.node if node is not statement.node else None, bound)
+            for name in statement.reads:
+                self._name(module, name, statement)
+
+    def _name(self, module: Module, name: str, reader: Statement | None) -> None:
+        """`name` of `module` is needed."""
+        if module.dynamic:
+            self._whole(module)
+        binders = [one for one in module.binders.get(name, ()) if not self._is_own(module, name)]
+        if binders and isinstance(_live(module, name), Stage):
+            line = reader.node.lineno if reader is not None else binders[0].node.lineno
+            raise Place(str(module.file), line).error(
+                f"the code of the stage {self._function.__name__} uses the stage {name}",
+                hint="make it a parameter: stages are inputs, and arrive as paths",
+                kind=CodeError,
+            )
+        for statement in binders:
+            for target, attribute, bound in imported_names(statement.node, module.package):
+                if bound == name and attribute is None and find(target, self._root) is not None and reader is not None:
+                    self._attributes(target, bound, reader.node)
+            self._add(module, statement)
+        if binders or self._is_own(module, name):
+            for effect in module.effects.get(name, ()):
+                if not self._touches_stages(module, effect):
+                    self._add(module, effect)
+
+    def _is_own(self, module: Module, name: str) -> bool:
+        return name == self._function.__name__ and module.name == self._function.__module__
+
+    def _import(self, target: str, name: str | None, inside: ast.stmt | None, bound: str) -> None:
+        module = find(target, self._root)
+        if module is None:
+            # `from package import module`, where the package itself has no file.
+            if name is not None and (inner := find(f"{target}.{name}", self._root)) is not None:
+                self._whole(inner)
+            return
+        self._reached.setdefault(module, set())
+        if name is None:
+            if inside is not None:
+                self._attributes(target, bound, inside)
+            return
+        inner_module = find(f"{target}.{name}", self._root)
+        if name == _WHOLE:
+            self._whole(module)
+        elif inner_module is not None and name not in module.binders:
+            self._whole(inner_module)
+        else:
+            self._name(module, name, None)
+
+    def _attributes(self, target: str, bound: str, reader: ast.stmt) -> None:
+        """A module is read under the name `bound`: reach the attributes that `reader` uses of it."""
+        # `import a.b` binds a; `import a.b as x` binds x to a.b.
+        base = [bound] if bound == target.partition(".")[0] else target.split(".")
+        for chain in _chains(reader, bound):
+            parts = [*base, *chain]
+            inner, used = None, 0
+            for length in range(1, len(parts) + 1):
+                if (found := find(".".join(parts[:length]), self._root)) is not None:
+                    inner, used = found, length
+                elif length >= len(base):
+                    break
+            if inner is None:
+                continue
+            self._reached.setdefault(inner, set())
+            if used < len(parts):
+                self._name(inner, parts[used], None)
+            else:
+                self._whole(inner)
+
+    def _whole(self, module: Module) -> None:
+        """All of `module`, as far as it is no stage."""
+        if module in self._taken_whole:
+            return
+        self._taken_whole.add(module)
+        self._reached.setdefault(module, set())
+        for statement in module.statements:
+            own = any(self._is_own(module, name) for name in statement.binds)
+            if not own and not self._touches_stages(module, statement):
+                self._add(module, statement)
+
+    def _touches_stages(self, module: Module, statement: Statement) -> bool:
+        return any(
+            isinstance(_live(module, name), Stage) and not (self._is_own(module, name) and name not in statement.reads)
+            for name in statement.reads | statement.binds
+        )
+
+    def finish(self, own: Module) -> Code:
+        own_statement = self._own
+        assert own_statement is not None
+        order = {statement: number for module in self._reached for number, statement in enumerate(module.statements)}
+        order[own_statement] = next(
+            number
+            for number, statement in enumerate(own.statements)
+            if isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and statement.node.name == self._function.__name__
+            and statement.node.lineno == own_statement.node.lineno
+        )
+        keep_docstrings = any("__doc__" in ast.dump(one.node) for part in self._reached.values() for one in part)
+        files: dict[str, str] = {}
+        trees: dict[str, tuple[Path, ast.Module]] = {}
+        for module, reached in self._reached.items():
+            future = [s for s in module.statements if _is_future(s.node)] if reached else []
+            statements = sorted({*reached, *future}, key=order.__getitem__)
+            body = [copy.deepcopy(statement.node) for statement in statements]
+            tree = ast.Module(body, [])
+            if not keep_docstrings:
+                _drop_docstrings(tree)
+            path = module.name.replace(".", "/") + ("/__init__.py" if module.is_package else ".py")
+            files[path] = "".join(ast.unparse(node) + "\n" for node in tree.body)
+            trees[path] = (module.file, tree)
+        for path in list(files):
+            parts = path.split("/")[:-1]
+            for depth in range(1, len(parts) + 1):
+                files.setdefault("/".join([*parts[:depth], "__init__.py"]), "")
+        return Code(own.name, self._function.__name__, dict(sorted(files.items())), trees)
+
+
+def _chains(reader: ast.stmt, bound: str) -> set[tuple[str, ...]]:
+    """The attributes that follow the name `bound` wherever `reader` reads it; empty for the bare name."""
+    parents = {child: parent for parent in ast.walk(reader) for child in ast.iter_child_nodes(parent)}
+    chains = set()
+    for name in ast.walk(reader):
+        if isinstance(name, ast.Name) and name.id == bound:
+            chain = []
+            node: ast.AST = name
+            while isinstance(parent := parents.get(node), ast.Attribute):
+                chain.append(parent.attr)
+                node = parent
+            chains.add(tuple(chain))
+    return chains
+
+
+def _live(module: Module, name: str) -> object:
+    return getattr(sys.modules.get(module.name), name, None)
+
+
+def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> ast.stmt:
+    """The function without stage decorator, defaults and annotations: those make the stage, not its run."""
+    stripped = copy.deepcopy(node)
+    lines = [decorator.lineno for decorator in stripped.decorator_list]
+    above = [number for number, line in enumerate(lines) if line <= decorated_at]
+    stripped.decorator_list = stripped.decorator_list[above[-1] + 1 :] if above else stripped.decorator_list
+    arguments = stripped.args
+    arguments.defaults = []
+    arguments.kw_defaults = [None for _ in arguments.kwonlyargs]
+    for argument in (*arguments.args, *arguments.kwonlyargs):
+        argument.annotation = None
+    stripped.returns = None
+    return stripped
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+                    node.body = rest or (
+                        [] if isinstance(node, ast.Module) else [ast.Pass(lineno=node.lineno, col_offset=0)]
+                    )

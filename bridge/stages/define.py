@@ -1,0 +1,305 @@
+"""What users write: the functions that make stages."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FunctionType
+from typing import Any, overload
+from urllib.parse import urlsplit
+
+from bridge.formats.errors import FormatError
+from bridge.formats.hashes import Hash
+
+from .naming import required_name
+from .values import (
+    Builder,
+    FetchRecipe,
+    HostRecipe,
+    NixRecipe,
+    OutputPath,
+    Place,
+    Policy,
+    Promise,
+    PythonRecipe,
+    ShellRecipe,
+    SourceRecipe,
+    Stage,
+    Value,
+    check_stage_name,
+    freeze,
+)
+
+__all__ = ["fetchurl", "flake", "host", "nix", "shell", "source", "stage"]
+
+_FIXED = Policy(deterministic=True)
+
+RUN = "run"
+"""The parameter that takes the run: metrics, index, seed."""
+
+
+@overload
+def stage(function: Callable[..., Any], /) -> Stage: ...
+@overload
+def stage(
+    *,
+    name: str | None = None,
+    deterministic: bool = False,
+    realizations: int = 1,
+    match: Callable[..., Any] | None = None,
+) -> Callable[[Callable[..., Any]], Stage]: ...
+def stage(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    deterministic: bool = False,
+    realizations: int = 1,
+    match: Callable[..., Any] | None = None,
+) -> Stage | Callable[[Callable[..., Any]], Stage]:
+    """Make a stage of a function.
+
+    Its parameters with defaults are config (JSON values), inputs (stages, `stage / "file"`,
+    `stage.output`, lists of them) or promised outputs (`out("file")`). One parameter without a default
+    may be named `run`. When the stage runs, inputs and promised outputs are `pathlib.Path`.
+
+    Parameters
+    ----------
+    name
+        The function's name without it.
+    deterministic
+        Whether all realizations are the same; then there is one.
+    realizations
+        How many to have before the matcher picks.
+    match
+        The matcher: `best("accuracy")`, `latest()`, …, or a function of the candidates.
+
+    Raises
+    ------
+    StageError
+        With the place of what can not be.
+    """
+    place = Place.caller()
+    policy = Policy(realizations, match, deterministic=deterministic)
+    if deterministic and realizations != 1:
+        raise place.error("a deterministic stage has one realization", hint="drop realizations= or deterministic=")
+
+    def decorate(function: Callable[..., Any]) -> Stage:
+        return _python_stage(function, name, policy, place)
+
+    return decorate if function is None else decorate(function)
+
+
+def _python_stage(function: Callable[..., Any], name: str | None, policy: Policy, place: Place) -> Stage:
+    inner = inspect.unwrap(function)
+    if not isinstance(inner, FunctionType):
+        raise place.error(f"a stage is made of a function, not of {function!r}")
+    code = inner.__code__
+    at = Place(code.co_filename, code.co_firstlineno)
+    name = check_stage_name(name or inner.__name__, at)
+    arguments: dict[str, Value] = {}
+    run = None
+    for parameter in inspect.signature(inner).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise at.error(f"the parameter {parameter} of the stage {name} has no name that it could be given by")
+        if parameter.default is not parameter.empty:
+            arguments[parameter.name] = freeze(parameter.default, at, f"the parameter {parameter.name} of {name}")
+        elif parameter.name == RUN:
+            run = parameter.name
+        else:
+            raise at.error(
+                f"the parameter {parameter.name} of the stage {name} has no default",
+                hint="give it a config value, an input or out(…); only the parameter run goes without",
+            )
+    for argument, value in arguments.items():
+        if isinstance(value, Promise) and (argument in _RESERVED):
+            raise at.error(f"an output can not be named {argument!r}: a stage has that attribute itself")
+    return Stage(name, PythonRecipe(inner, place.line, arguments, run), policy, at)
+
+
+_RESERVED = frozenset(("name", "recipe", "policy", "place", "options", "promises", "inputs"))
+
+
+def shell(
+    script: str,
+    *,
+    name: str | None = None,
+    tools: Sequence[Stage | OutputPath] = (),
+    shell: str | Stage | OutputPath = "/bin/sh",
+    outputs: Sequence[str] = ("out",),
+    system: str | None = None,
+    deterministic: bool = True,
+    realizations: int = 1,
+    match: Callable[..., Any] | None = None,
+    builder: Builder = "auto",
+    **arguments: Any,
+) -> Stage:
+    """Make a stage of a shell script, which Nix builds in its sandbox.
+
+    The folder `$out` (and that of each other output) exists when the script begins. The script ends at
+    the first command that fails and at a variable that is not set.
+
+    Parameters
+    ----------
+    script
+        For a POSIX shell.
+    name
+        The variable's name that the stage is assigned to without it.
+    tools
+        Stages whose `bin` goes on PATH.
+    shell
+        The shell that runs the script: a path of the sandbox, or a path inside a stage.
+    outputs
+        Names of the outputs; `stage.NAME` refers to one.
+    system
+        As Nix names it, such as x86_64-linux; this machine's without it.
+    deterministic
+        False for a script with many true results.
+    builder
+        Where it is built: auto, nix or local.
+    arguments
+        Environment variables: config, inputs, or `out("file")`, as Nix converts them.
+    """
+    place = Place.caller()
+    found = check_stage_name(required_name(name, "shell"), place)
+    if not isinstance(script, str):
+        raise place.error(f"the script of {found} is no text but {script!r}")
+    if list(outputs) != sorted(set(outputs), key=list(outputs).index) or not outputs:
+        raise place.error(f"the outputs of {found} must be different names, one at least")
+    for output in outputs:
+        check_stage_name(output, place)
+    for variable in arguments:
+        if variable in _SHELL_RESERVED or variable in outputs:
+            raise place.error(f"the argument {variable} of {found} has a name that Nix uses itself")
+    if not deterministic and list(outputs) != ["out"]:
+        raise place.error(f"the stage {found} is not deterministic, so that it may have one output only, out")
+    if deterministic and realizations != 1:
+        raise place.error("a deterministic stage has one realization", hint="write deterministic=False")
+    frozen = {key: freeze(value, place, f"the argument {key} of {found}") for key, value in arguments.items()}
+    for tool in tools:
+        if not isinstance(tool, Stage | OutputPath):
+            raise place.error(f"a tool of {found} is {tool!r}", hint='tools are stages, such as flake("nixpkgs#gzip")')
+    recipe = ShellRecipe(
+        script,
+        frozen,
+        tuple(tools),
+        OutputPath(shell, "out", "bin/sh") if isinstance(shell, Stage) else shell,
+        system or _host_system(),
+        tuple(outputs),
+        deterministic,
+    )
+    return Stage(found, recipe, Policy(realizations, match, builder, deterministic), place)
+
+
+_SHELL_RESERVED = frozenset(("PATH", "args", "builder", "system", "outputHash", "outputHashAlgo", "outputHashMode"))
+
+
+def _host_system() -> str:
+    """This machine's system as Nix names it."""
+    machine = platform.machine()
+    return f"{ {'arm64': 'aarch64'}.get(machine, machine) }-{platform.system().lower()}"
+
+
+def fetchurl(url: str | Sequence[str], *, hash: str, name: str | None = None) -> Stage:
+    """A file from the network (http, https, ftp) or from a `file://` URL, known by its hash.
+
+    Parameters
+    ----------
+    url
+        One URL, or mirrors in the order in which to try them. They have no part in the store path.
+    hash
+        Of the file, as `nix hash file` prints it.
+    name
+        The last part of the first URL without it.
+    """
+    place = Place.caller()
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    if not urls:
+        raise place.error("fetchurl needs a URL")
+    for one in urls:
+        if urlsplit(one).scheme not in ("http", "https", "ftp", "file"):
+            raise place.error(f"{one!r} is no URL that can be fetched", hint="use http, https, ftp or file")
+    found = check_stage_name(name or urlsplit(urls[0]).path.rstrip("/").rpartition("/")[2], place)
+    try:
+        content = Hash.parse(hash, None if "-" in hash or ":" in hash else "sha256")
+    except FormatError as error:
+        raise place.error(f"the hash of {found}: {error.message}", hint=error.hint) from None
+    return Stage(found, FetchRecipe(urls, content), _FIXED, place)
+
+
+def source(path: str | Path, *, name: str | None = None, keep: Callable[[str], bool] | None = None) -> Stage:
+    """A file or folder of the project.
+
+    Parameters
+    ----------
+    path
+        Relative to the file that calls this.
+    name
+        The last part of `path` without it.
+    keep
+        Given a path relative to the folder, whether it goes in; a folder that does not go in hides all
+        below it.
+    """
+    place = Place.caller()
+    full = _beside(place, path)
+    if not full.exists():
+        raise place.error(f"there is no {full}")
+    return Stage(check_stage_name(name or full.name, place), SourceRecipe(full, keep), _FIXED, place)
+
+
+def host(program: str, *, name: str | None = None) -> Stage:
+    """A statically linked program of this machine, such as busybox, as an input.
+
+    For machines without nixpkgs. The program itself is what is hashed. A multi-call program that can
+    list its applets (busybox) brings them along, `sh` among them.
+    """
+    place = Place.caller()
+    return Stage(check_stage_name(name or Path(program).name, place), HostRecipe(Path(program)), _FIXED, place)
+
+
+def nix(
+    file: str | Path | None = None,
+    *,
+    expr: str | None = None,
+    drv: str | None = None,
+    attr: str | None = None,
+    args: dict[str, str] | None = None,
+    name: str | None = None,
+) -> Stage:
+    """A derivation of Nix's: a file (with an attribute), an expression, or a `.drv`.
+
+    Parameters
+    ----------
+    file
+        A Nix file, relative to the file that calls this.
+    expr
+        A Nix expression.
+    drv
+        The store path of a `.drv`.
+    attr
+        The attribute to take, such as `packages.gzip`.
+    args
+        Arguments of the function that the file is, as texts of Nix.
+    """
+    place = Place.caller()
+    if sum(way is not None for way in (file, expr, drv)) != 1:
+        raise place.error("nix takes one of a file, expr= and drv=")
+    recipe = NixRecipe(expr, None if file is None else _beside(place, file), None, drv, attr, args or {})
+    return Stage(check_stage_name(required_name(name, "nix"), place), recipe, _FIXED, place)
+
+
+def flake(installable: str, *, name: str | None = None) -> Stage:
+    """A package of a flake: `nixpkgs#gzip`, `.#tool`, `github:owner/repo#attr^out,dev`."""
+    place = Place.caller()
+    reference, _, fragment = installable.partition("#")
+    last = fragment.partition("^")[0].rpartition(".")[2] or "default"
+    if reference.startswith((".", "/")):
+        installable = f"path:{_beside(place, reference)}#{fragment}"
+    found = check_stage_name(name or last, place)
+    return Stage(found, NixRecipe(installable=installable), _FIXED, place)
+
+
+def _beside(place: Place, path: str | Path) -> Path:
+    return Path(place.file).resolve().parent.joinpath(path).resolve()

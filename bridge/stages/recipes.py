@@ -1,0 +1,308 @@
+"""From a recipe to a derivation or a source object."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bridge.formats import nar
+from bridge.formats.derivation import (
+    Deferred,
+    Derivation,
+    Fixed,
+    Floating,
+    InputOutputs,
+    Output,
+    own_output,
+)
+from bridge.formats.derivation.json import STRUCTURED
+from bridge.formats.errors import NarError
+from bridge.formats.nix_json import JSON, dumps
+from bridge.formats.store_path import source_path
+
+from .code import Code, stage_code
+from .values import (
+    FetchRecipe,
+    HostRecipe,
+    OutputPath,
+    Promise,
+    PythonRecipe,
+    ShellRecipe,
+    SourceRecipe,
+    Stage,
+    Value,
+    references,
+)
+
+__all__ = ["PYTHON_BUILDER", "Parts", "SourceObject", "derivation_of", "source_object"]
+
+PYTHON_BUILDER = "builtin:nixbridge-python"
+"""The builder of a host-bound Python stage: nothing of a host, and refused by Nix with a clear word."""
+
+_BUILTIN_SYSTEM = "builtin"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceObject:
+    """An object addressed by its NAR that is not built.
+
+    Parameters
+    ----------
+    chunks
+        Gives the NAR in pieces, anew at each call.
+    code
+        What the object was printed from, if it is a stage's code.
+    """
+
+    path: str
+    chunks: Callable[[], Iterator[bytes]]
+    code: Code | None = None
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a derivation turns out to use while its values are written down."""
+
+    drvs: dict[str, set[str]] = field(default_factory=dict)
+    sources: set[str] = field(default_factory=set)
+    objects: list[SourceObject] = field(default_factory=list)
+
+    def use(self, path: str, output: str | None) -> None:
+        """Use an output of the `.drv` at `path`, or (None) the object at `path`."""
+        if output is None:
+            self.sources.add(path)
+        else:
+            self.drvs.setdefault(path, set()).add(output)
+
+
+Text = Callable[[OutputPath], str | list[str]]
+"""How an input is written: its path or placeholder, or several paths where several were chosen."""
+
+
+def derivation_of(
+    stage: Stage, recipe: PythonRecipe | ShellRecipe | FetchRecipe, parts: Parts, text: Text
+) -> Derivation:
+    """The derivation of a stage, its outputs not yet filled in.
+
+    Parameters
+    ----------
+    parts
+        Filled with what the derivation uses.
+    text
+        The path or placeholder of an input, noting it in `parts`.
+    """
+    match recipe:
+        case PythonRecipe():
+            return _python(stage, recipe, parts, text)
+        case ShellRecipe():
+            return _shell(stage, recipe, parts, text)
+        case FetchRecipe():
+            return _fetch(stage, recipe)
+
+
+def _derivation(
+    name: str,
+    outputs: dict[str, Output],
+    parts: Parts,
+    *,
+    system: str,
+    builder: str,
+    args: tuple[str, ...] = (),
+    env: dict[str, str],
+) -> Derivation:
+    drvs = {path: InputOutputs(tuple(sorted(used))) for path, used in parts.drvs.items()}
+    return Derivation(name, outputs, drvs, tuple(sorted(parts.sources)), system, builder, args, env)
+
+
+# ----------------------------------------------------------------------------------------- Python
+
+
+def _python(stage: Stage, recipe: PythonRecipe, parts: Parts, text: Text) -> Derivation:
+    code = stage_code(recipe.function, recipe.decorated_at)
+    found = _tree_object(f"{stage.name}-code", code.tree, code)
+    parts.objects.append(found)
+    parts.sources.add(found.path)
+    config: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
+    for name, value in recipe.arguments.items():
+        if isinstance(value, Promise):
+            continue
+        if isinstance(value, tuple):
+            inputs[name] = [path for used in references(value) for path in _listed(text(used))]
+        elif isinstance(value, Stage | OutputPath):
+            inputs[name] = text(next(references(value)))
+        else:
+            config[name] = value
+    attributes: JSON = {
+        "builder": PYTHON_BUILDER,
+        "code": found.path,
+        "config": config,
+        "function": f"{code.module}:{code.function}",
+        "inputs": inputs,
+        "name": stage.name,
+        "outputHashAlgo": "sha256",
+        "outputHashMode": "recursive",
+        "promises": dict(stage.promises),
+        "system": _BUILTIN_SYSTEM,
+    }
+    return _derivation(
+        stage.name,
+        {"out": Floating()},
+        parts,
+        system=_BUILTIN_SYSTEM,
+        builder=PYTHON_BUILDER,
+        env={STRUCTURED: dumps(attributes)},
+    )
+
+
+# ------------------------------------------------------------------------------------------ shell
+
+
+def _shell(stage: Stage, recipe: ShellRecipe, parts: Parts, text: Text) -> Derivation:
+    builder = recipe.shell if isinstance(recipe.shell, str) else _listed(text(recipe.shell))[0]
+    env = {name: _env_value(value, text) for name, value in recipe.arguments.items()}
+    env |= {"builder": builder, "name": stage.name, "system": recipe.system}
+    if recipe.tools:
+        tools = [path for tool in recipe.tools for used in references(tool) for path in _listed(text(used))]
+        env["PATH"] = ":".join(f"{path}/bin" for path in tools)
+    if recipe.outputs != ("out",):
+        env["outputs"] = " ".join(recipe.outputs)
+    outputs: dict[str, Output]
+    if recipe.deterministic:
+        outputs = dict.fromkeys(recipe.outputs, Deferred())
+    else:
+        outputs = dict.fromkeys(recipe.outputs, Floating())
+        env |= {"outputHashAlgo": "sha256", "outputHashMode": "recursive"}
+    folders = "".join(f'mkdir -p "${name}"\n' for name in recipe.outputs)
+    args = ("-euc", f"{folders}{recipe.script}")
+    return _derivation(stage.name, outputs, parts, system=recipe.system, builder=builder, args=args, env=env)
+
+
+def _env_value(value: Value, text: Text) -> str:
+    """A value as Nix puts it into the environment (`coerceToString`)."""
+    match value:
+        case Promise(path):
+            return f"{own_output('out')}/{path}"
+        case Stage() | OutputPath():
+            return " ".join(_listed(text(next(references(value)))))
+        case None | False:
+            return ""
+        case True:
+            return "1"
+        case float():
+            return f"{value:f}"
+        case list() | tuple():
+            return " ".join(_env_value(item, text) for item in value)
+        case dict():
+            return dumps(value)
+    return str(value)
+
+
+def _listed(text: str | list[str]) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
+# ------------------------------------------------------------------------------------------ fetch
+
+
+def _fetch(stage: Stage, recipe: FetchRecipe) -> Derivation:
+    """What `<nix/fetchurl.nix>` makes, with all mirrors in `urls`."""
+    builder = "builtin:fetchurl"
+    env = {
+        "builder": builder,
+        "executable": "",
+        "impureEnvVars": "http_proxy https_proxy ftp_proxy all_proxy no_proxy",
+        "name": stage.name,
+        "outputHash": recipe.hash.sri,
+        "outputHashAlgo": "",
+        "outputHashMode": "flat",
+        "preferLocalBuild": "1",
+        "system": _BUILTIN_SYSTEM,
+        "unpack": "",
+        "url": recipe.urls[0],
+        "urls": " ".join(recipe.urls),
+    }
+    outputs: dict[str, Output] = {"out": Fixed.of(stage.name, "out", "flat", recipe.hash)}
+    return _derivation(stage.name, outputs, Parts(), system=_BUILTIN_SYSTEM, builder=builder, env=env)
+
+
+# ---------------------------------------------------------------------------------------- sources
+
+
+def source_object(stage: Stage, recipe: SourceRecipe | HostRecipe) -> SourceObject:
+    """The object that a source or a host program is."""
+    match recipe:
+        case SourceRecipe(path, keep):
+            return _disk_object(stage, path, keep)
+        case HostRecipe(program):
+            return _tree_object(stage.name, _host_tree(stage, program), None)
+
+
+def _tree_object(name: str, tree: nar.Node, code: Code | None) -> SourceObject:
+    digest = hashlib.sha256()
+    nar.dump(tree, digest.update)
+    return SourceObject(source_path(name, digest.hexdigest()), partial(_dumped, tree), code)
+
+
+def _dumped(tree: nar.Node) -> Iterator[bytes]:
+    chunks: list[bytes] = []
+    nar.dump(tree, chunks.append)
+    return iter(chunks)
+
+
+def _disk_object(stage: Stage, path: Path, keep: Callable[[str], bool] | None) -> SourceObject:
+    def kept(full: str, status: os.stat_result) -> bool:
+        return keep is None or bool(keep(os.path.relpath(full, path)))
+
+    digest = hashlib.sha256()
+    try:
+        for chunk in nar.pack_chunks(path, keep=kept):
+            digest.update(chunk)
+    except (OSError, NarError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise stage.place.error(f"the source {path} can not be read: {reason}") from error
+    return SourceObject(source_path(stage.name, digest.hexdigest()), partial(nar.pack_chunks, path, keep=kept))
+
+
+_ELF_INTERPRETER = 3  # PT_INTERP: the program header of what needs a dynamic linker
+_APPLET_LISTS = {"busybox": ["--list"], "toybox": []}
+
+
+def _host_tree(stage: Stage, program: Path) -> nar.Node:
+    found = shutil.which(str(program))
+    if found is None:
+        raise stage.place.error(
+            f"there is no program {program} on this machine", hint=f"install it, such as with apt: {program}-static"
+        )
+    file = Path(found).resolve()
+    contents = file.read_bytes()
+    if not _is_static_elf(contents):
+        raise stage.place.error(
+            f"{file} is not statically linked, so that it would not run in Nix's sandbox",
+            hint="take a static one (Debian: busybox-static, bash-static) or a package: flake(…)",
+        )
+    name = program.name
+    entries: dict[str, nar.Node] = {name: nar.Regular(contents, executable=True)}
+    if name in _APPLET_LISTS:
+        listed = subprocess.run([file, *_APPLET_LISTS[name]], capture_output=True, text=True, check=True).stdout.split()
+        entries |= {applet: nar.Symlink(name) for applet in listed if applet != name and "/" not in applet}
+    return nar.Directory({"bin": nar.Directory(entries)})
+
+
+def _is_static_elf(data: bytes) -> bool:
+    """Whether an ELF file (either width, little endian) needs no dynamic linker."""
+    if data[:4] != b"\x7fELF" or data[5:6] != b"\1":
+        return False
+    wide = data[4] == 2
+    at, width = (32, 8) if wide else (28, 4)
+    table = int.from_bytes(data[at : at + width], "little")
+    size, count = (int.from_bytes(data[i : i + 2], "little") for i in ((54, 56) if wide else (42, 44)))
+    headers = (data[table + size * number : table + size * number + 4] for number in range(count))
+    return all(int.from_bytes(header, "little") != _ELF_INTERPRETER for header in headers)

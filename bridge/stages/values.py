@@ -1,0 +1,371 @@
+"""Stages as values: what a user writes, before anything is computed from it.
+
+A `Stage` is a name, a recipe (what makes it), a policy (how many, which matcher, where it runs: never
+hashed) and the place where it was written. It never changes: calling it or giving it options makes
+another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from types import FrameType, FunctionType
+from typing import Any, Literal
+
+from bridge.formats.errors import FormatError
+from bridge.formats.hashes import Hash
+from bridge.formats.nix_json import dumps
+from bridge.formats.store_path import check_name
+
+from .errors import StageError
+
+__all__ = [
+    "Builder",
+    "FetchRecipe",
+    "HostRecipe",
+    "NixRecipe",
+    "OutputPath",
+    "Place",
+    "Policy",
+    "Promise",
+    "PythonRecipe",
+    "Recipe",
+    "ShellRecipe",
+    "SourceRecipe",
+    "Stage",
+    "Value",
+    "check_stage_name",
+    "freeze",
+    "out",
+    "references",
+]
+
+Builder = Literal["auto", "nix", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a user's file something stands."""
+
+    file: str
+    line: int
+
+    @classmethod
+    def of(cls, frame: FrameType) -> Place:
+        return cls(frame.f_code.co_filename, frame.f_lineno)
+
+    @classmethod
+    def caller(cls) -> Place:
+        """The nearest frame that is not nixbridge's own."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "bridge":
+            frame = frame.f_back
+        return cls.of(frame) if frame is not None else cls("<unknown>", 0)
+
+    def error(self, message: str, hint: str | None = None, kind: type[StageError] = StageError) -> StageError:
+        """An error that points here."""
+        return kind(message, hint=hint, file=self.file, line=self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A file or folder that a stage promises to write below its output."""
+
+    path: str
+
+
+def out(path: str) -> Promise:
+    """Promise that the stage writes `path`, relative to its output.
+
+    Raises
+    ------
+    StageError
+        If `path` is empty, absolute, or leaves the output.
+    """
+    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
+    if not parts or ".." in parts or PurePosixPath(path).is_absolute() or "\0" in path:
+        raise Place.caller().error(
+            f"a promised output must be a path inside the stage's output, not {path!r}",
+            hint='write out("model.pkl") or out("sub/folder"): relative, without ..',
+        )
+    return Promise(str(PurePosixPath(path)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutputPath:
+    """A path inside what a stage makes: an output, and a path below it (empty: the output itself)."""
+
+    stage: Stage
+    output: str = "out"
+    path: str = ""
+
+    def __truediv__(self, more: str) -> OutputPath:
+        return OutputPath(self.stage, self.output, _join(self.path, more))
+
+    def __repr__(self) -> str:
+        output = "" if self.output == "out" else f".{self.output}"
+        path = f" / {self.path!r}" if self.path else ""
+        return f"{self.stage.name}{output}{path}"
+
+
+def _join(path: str, more: str) -> str:
+    joined = PurePosixPath(path, more)
+    if not isinstance(more, str) or joined.is_absolute() or ".." in joined.parts:
+        raise Place.caller().error(
+            f"{more!r} is no path inside a stage's output", hint="use a relative path without .."
+        )
+    return "" if str(joined) == "." else str(joined)
+
+
+# ---------------------------------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PythonRecipe:
+    """A function: its arguments are config, inputs and promises; `run` names the one that takes the run."""
+
+    function: FunctionType
+    decorated_at: int
+    """The line of the decorator, which tells it from the decorators below it."""
+    arguments: Mapping[str, Value]
+    run: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShellRecipe:
+    """A shell script that sees its arguments as environment variables."""
+
+    script: str
+    arguments: Mapping[str, Value]
+    tools: tuple[Stage | OutputPath, ...]
+    shell: str | OutputPath
+    system: str
+    outputs: tuple[str, ...]
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FetchRecipe:
+    """A file from the first of several URLs that gives what the hash says."""
+
+    urls: tuple[str, ...]
+    hash: Hash
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceRecipe:
+    """A file or folder of the project, as far as `keep` lets it in."""
+
+    path: Path
+    keep: Callable[[str], bool] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostRecipe:
+    """A statically linked program of this machine, as a source object."""
+
+    program: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NixRecipe:
+    """A derivation that Nix evaluates: exactly one of the four ways to name it."""
+
+    expr: str | None = None
+    file: Path | None = None
+    installable: str | None = None
+    drv: str | None = None
+    attr: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> Mapping[str, Value]:
+        return {}
+
+
+Recipe = PythonRecipe | ShellRecipe | FetchRecipe | SourceRecipe | HostRecipe | NixRecipe
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a stage is realized; nothing of it enters a hash.
+
+    Parameters
+    ----------
+    realizations
+        How many the trace should hold before one is chosen.
+    match
+        The matcher; None takes what suits the recipe (`only` or `latest`).
+    builder
+        Where a deterministic stage is built: by Nix, by the local builder, or by Nix if it is there.
+    deterministic
+        Whether all realizations are taken to be the same.
+    """
+
+    realizations: int = 1
+    match: Callable[..., Any] | None = None
+    builder: Builder = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.realizations, int) or isinstance(self.realizations, bool) or self.realizations < 1:
+            raise Place.caller().error(f"realizations must be a whole number above 0, not {self.realizations!r}")
+        if self.match is not None and not callable(self.match):
+            raise Place.caller().error(
+                f"match must be a matcher, not {self.match!r}", hint='such as best("accuracy") or a function'
+            )
+        if self.builder not in ("auto", "nix", "local"):
+            raise Place.caller().error(f"builder must be auto, nix or local, not {self.builder!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """A stage; see the module. Make one with `stage`, `shell`, `fetchurl`, `source`, `host`, `nix` or `flake`."""
+
+    name: str
+    recipe: Recipe
+    policy: Policy
+    place: Place
+
+    def __call__(self, **arguments: Any) -> Stage:
+        """The same stage with other arguments; the policy stays.
+
+        Raises
+        ------
+        StageError
+            For an argument that the stage does not have, or a value that it can not take.
+        """
+        place = Place.caller()
+        recipe = self.recipe
+        if not isinstance(recipe, PythonRecipe | ShellRecipe):
+            raise place.error(f"the stage {self.name} takes no arguments")
+        for name, value in arguments.items():
+            if name not in recipe.arguments:
+                have = ", ".join(recipe.arguments) or "none"
+                raise place.error(f"the stage {self.name} has no argument {name!r}", hint=f"it has {have}")
+            if isinstance(recipe.arguments[name], Promise) != isinstance(value, Promise):
+                raise place.error(f"the argument {name} of {self.name} must stay what it is: a promised output or not")
+        frozen = {name: freeze(value, place, f"{self.name}({name}=…)") for name, value in arguments.items()}
+        return replace(self, recipe=replace(recipe, arguments={**recipe.arguments, **frozen}), place=place)
+
+    def options(self, **policy: Any) -> Stage:
+        """The same stage under another policy: `realizations`, `match`, `builder`."""
+        try:
+            return replace(self, policy=replace(self.policy, **policy))
+        except TypeError:
+            have = ", ".join(Policy.__dataclass_fields__)
+            unknown = ", ".join(name for name in policy if name not in Policy.__dataclass_fields__)
+            raise Place.caller().error(f"unknown option {unknown} of a stage", hint=f"there are {have}") from None
+
+    def __truediv__(self, path: str) -> OutputPath:
+        """The path `path` inside the stage's output."""
+        return OutputPath(self) / path
+
+    def __getattr__(self, name: str) -> OutputPath:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        promises = self.promises
+        if name in promises:
+            return OutputPath(self, "out", promises[name])
+        recipe = self.recipe
+        if isinstance(recipe, NixRecipe) or (isinstance(recipe, ShellRecipe) and name in recipe.outputs):
+            return OutputPath(self, name)
+        have = ", ".join([*promises, *getattr(recipe, "outputs", ())]) or "none"
+        raise AttributeError(f"the stage {self.name} has no output {name!r} (it has {have})")
+
+    @property
+    def promises(self) -> dict[str, str]:
+        """The promised outputs: argument name to path below the output."""
+        arguments = getattr(self.recipe, "arguments", {})
+        return {name: value.path for name, value in arguments.items() if isinstance(value, Promise)}
+
+    @property
+    def inputs(self) -> Iterator[Stage]:
+        """The stages that this one uses, once for each use."""
+        recipe = self.recipe
+        if isinstance(recipe, PythonRecipe | ShellRecipe):
+            for value in recipe.arguments.values():
+                for used in references(value):
+                    yield used.stage
+        if isinstance(recipe, ShellRecipe):
+            for tool in (*recipe.tools, recipe.shell):
+                for used in references(tool):
+                    yield used.stage
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name} at {self.place.file}:{self.place.line}>"
+
+
+Value = Any
+"""A config value (JSON), a `Stage`, an `OutputPath`, a tuple of these two, or a `Promise`."""
+
+
+def references(value: Value) -> Iterator[OutputPath]:
+    """What of other stages is in an argument."""
+    match value:
+        case Stage():
+            yield OutputPath(value)
+        case OutputPath():
+            yield value
+        case tuple():
+            for item in value:
+                yield from references(item)
+
+
+def freeze(value: Value, place: Place, what: str) -> Value:
+    """An argument as it is kept: inputs as they are, lists of inputs as tuples, config checked and copied.
+
+    Raises
+    ------
+    StageError
+        For a value that is neither an input nor JSON.
+    """
+    if isinstance(value, Stage | OutputPath | Promise):
+        return value
+    if isinstance(value, list | tuple) and any(isinstance(item, Stage | OutputPath) for item in value):
+        for item in value:
+            if not isinstance(item, Stage | OutputPath):
+                raise place.error(f"{what} mixes inputs with {item!r}", hint="a list of inputs holds stages only")
+        return tuple(value)
+    return _config(value, place, what)
+
+
+def _config(value: Value, place: Place, what: str) -> Value:
+    hint = "config values are None, bool, int, float, str, lists and dicts with text keys"
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            try:
+                dumps(value)
+            except FormatError:
+                raise place.error(f"{what} is {value}, which JSON can not hold", hint=hint) from None
+            return value
+        case list() | tuple():
+            return [_config(item, place, f"{what}[{number}]") for number, item in enumerate(value)]
+        case dict():
+            for key in value:
+                if not isinstance(key, str):
+                    raise place.error(f"{what} has the key {key!r}, which JSON can not hold", hint=hint)
+            return {key: _config(item, place, f"{what}[{key!r}]") for key, item in value.items()}
+        case Stage() | OutputPath():
+            raise place.error(f"{what} is an input inside a config value", hint="give inputs an argument of their own")
+        case Path():
+            raise place.error(
+                f"{what} is a path of this machine",
+                hint=f'a file becomes an input with source("{value}")',
+            )
+    raise place.error(f"{what} is a {type(value).__name__}, which JSON can not hold", hint=hint)
+
+
+def check_stage_name(name: str, place: Place) -> str:
+    """Return `name` if Nix allows it for a derivation."""
+    try:
+        check_name(name)
+    except FormatError as error:
+        raise place.error(error.message, hint=error.hint) from None
+    if name.startswith(".") or name.endswith(".drv"):
+        raise place.error(f"a stage can not be named {name!r}", hint="no dot at the start, no .drv at the end")
+    return name

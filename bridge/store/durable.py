@@ -1,0 +1,169 @@
+"""Writing so that a name stands for complete contents, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import DiskError
+from .layout import Store
+
+__all__ = [
+    "CANONICAL_TIME",
+    "dead_temporaries",
+    "disk_errors",
+    "sync_folder",
+    "sync_tree",
+    "temporary",
+    "write_file",
+    "write_files",
+]
+
+
+CANONICAL_TIME = (0, 10**9)
+"""What a store object's files have: atime 0, mtime 1 second, in nanoseconds."""
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn an `OSError` into one that says what could not be done.
+
+    Raises
+    ------
+    DiskError
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = "make room, or use another store (--store)" if error.errno in (28, 122) else None
+        raise DiskError(f"{what}: {error.strerror or error}", hint=hint) from error
+
+
+def temporary(store: Store) -> Path:
+    """A new name in the store's tmp folder."""
+    return store.tmp / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+@cache
+def _host() -> str:
+    return "".join(char if char.isalnum() else "_" for char in socket.gethostname())
+
+
+def dead_temporaries(store: Store) -> list[Path]:
+    """What processes of this machine that are gone left in tmp/."""
+    dead = []
+    for path in store.tmp.iterdir():
+        host, _, rest = path.name.partition("-")
+        pid = rest.partition("-")[0]
+        if host == _host() and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            dead.append(path)
+    return dead
+
+
+def write_file(store: Store, target: Path, data: bytes) -> None:
+    """Put `data` at `target` at once and for good: written, synced, renamed.
+
+    Raises
+    ------
+    DiskError
+        With nothing left behind.
+    """
+    file = temporary(store)
+    with disk_errors(f"{target} can not be written"):
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            try:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(file, target)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_files(store: Store, files: Iterable[tuple[Path, bytes]]) -> None:
+    """Many small files at once: all written, synced together, then renamed one by one."""
+    written: list[tuple[Path, Path]] = []
+    with disk_errors(f"{store.root} can not be written"):
+        try:
+            for target, data in files:
+                file = temporary(store)
+                written.append((file, target))
+                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+                try:
+                    _write_all(descriptor, data)
+                    os.utime(descriptor, ns=CANONICAL_TIME)
+                finally:
+                    os.close(descriptor)
+            sync_tree(store.tmp, (file for file, _ in written), len(written))
+            for file, target in written:
+                os.rename(file, target)
+        except BaseException:
+            for file, _ in written:
+                file.unlink(missing_ok=True)
+            raise
+
+
+_FEW = 16
+"""Up to so many files are synced one by one; above, their file system is, once."""
+
+
+def sync_tree(folder: Path, files: Iterable[Path | str], count: int) -> None:
+    """Make files durable.
+
+    Parameters
+    ----------
+    folder
+        On the file system that holds them.
+    count
+        How many they are.
+    """
+    if count > _FEW and _syncfs(folder):
+        return
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    sync_tree(folder, [folder], 1)
+
+
+@cache
+def _libc() -> Any:
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef("int syncfs(int fd);")
+    return ffi.dlopen(None)
+
+
+def _syncfs(folder: Path) -> bool:
+    """Sync the whole file system of `folder`; False where the system can not."""
+    try:
+        sync = _libc().syncfs
+    except (OSError, AttributeError, ImportError):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return bool(sync(descriptor) == 0)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""What is known of a valid object, with the keys of `nix path-info --json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.formats.errors import FormatError
+from bridge.formats.hashes import Hash
+from bridge.formats.store_path import parse
+
+from .durable import write_file
+from .errors import InvalidObjectError, RecordError
+from .layout import Store
+
+__all__ = ["ObjectInfo", "closure", "find_info", "parse_info", "read_info", "register"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A valid object.
+
+    Parameters
+    ----------
+    nar_hash, nar_size
+        Of the object's NAR; the size in bytes.
+    references
+        Store paths that the object refers to, itself among them if it does; sorted.
+    content_address
+        As Nix writes it, such as `fixed:r:sha256:…`; None for an input-addressed object.
+    """
+
+    path: str
+    nar_hash: Hash
+    nar_size: int
+    references: tuple[str, ...]
+    content_address: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ca": self.content_address,
+            "narHash": self.nar_hash.sri,
+            "narSize": self.nar_size,
+            "path": self.path,
+            "references": list(self.references),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The info file."""
+        return json.dumps(self.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def register(store: Store, info: ObjectInfo) -> None:
+    """Make the object valid: its bytes must be in place and durable."""
+    write_file(store, store.info_file(info.path), info.to_bytes())
+
+
+def parse_info(data: bytes, what: str) -> ObjectInfo:
+    """Read an info file.
+
+    Raises
+    ------
+    RecordError
+        If it is damaged.
+    """
+    try:
+        value = json.loads(data)
+        path, size, references = value["path"], value["narSize"], tuple(value["references"])
+        for one in (path, *references):
+            parse(one)
+        if not isinstance(size, int):
+            raise TypeError(f"narSize is {size!r}")
+        return ObjectInfo(path, Hash.parse(value["narHash"]), size, references, value["ca"])
+    except (ValueError, TypeError, KeyError, AttributeError, FormatError) as error:
+        raise RecordError(f"{what} is damaged: {error}", hint="run nixbridge verify") from error
+
+
+def find_info(store: Store, path: str) -> ObjectInfo | None:
+    """The info of the object at `path`, or None if it is not valid."""
+    file = store.info_file(path)
+    try:
+        return parse_info(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        return None
+
+
+def read_info(store: Store, path: str) -> ObjectInfo:
+    """The info of the object at `path`.
+
+    Raises
+    ------
+    InvalidObjectError
+        If there is no such object.
+    """
+    info = find_info(store, path)
+    if info is None:
+        raise InvalidObjectError(f"{path} is not in the store {store.root}")
+    return info
+
+
+def closure(store: Store, paths: list[str]) -> dict[str, ObjectInfo]:
+    """The objects at `paths` and all they refer to, references first."""
+    found: dict[str, ObjectInfo] = {}
+    stack: list[tuple[str, bool]] = [(path, False) for path in reversed(paths)]
+    pending: dict[str, ObjectInfo] = {}
+    while stack:
+        path, complete = stack.pop()
+        if complete:
+            found.setdefault(path, pending[path])
+        elif path not in pending:
+            pending[path] = read_info(store, path)
+            stack.append((path, True))
+            stack.extend((used, False) for used in pending[path].references if used not in pending)
+    return found

@@ -1,0 +1,326 @@
+"""Objects entering the store.
+
+    canonical    files 0444 or 0555, folders 0555, mtime 1, no hard links; files, folders, links only
+    entering     laid in tmp/ (or built in place), canonicalised and hashed in one walk, synced, renamed,
+                 registered; under the path's lock, since two may bring the same object
+
+Source: Nix manual, "File System Object"; NixOS/nix `canonicalisePathMetaData`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+from bridge.formats import nar
+from bridge.formats.errors import NarError
+from bridge.formats.hashes import Hash
+from bridge.formats.nar.writer import CHUNK
+from bridge.formats.store_path import base_name, content_path, hash_part, name_part, source_path
+
+from .durable import CANONICAL_TIME, disk_errors, sync_folder, sync_tree, temporary, write_files
+from .errors import OutputError
+from .info import ObjectInfo, find_info, register
+from .layout import Store
+from .locks import lock
+from .references import Scanner
+
+__all__ = ["add_fixed_file", "add_nar", "add_output", "add_texts", "register_built", "remove_tree"]
+
+# --------------------------------------------------------------------------- canonicalise and hash
+
+
+class _Sink:
+    """Hashes a NAR and looks for references; a large one is hashed in a thread of its own."""
+
+    _THREAD_ABOVE = 8 * CHUNK
+
+    def __init__(self, scanner: Scanner) -> None:
+        self.size = 0
+        self._hash = hashlib.sha256()
+        self._scanner = scanner
+        self._queue: SimpleQueue[bytes | None] | None = None
+        self._thread: threading.Thread | None = None
+        self._slots = threading.Semaphore(8)
+
+    def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self._queue is None and self.size > self._THREAD_ABOVE:
+            self._queue = SimpleQueue()
+            self._thread = threading.Thread(target=self._drain, args=(self._queue,), daemon=True)
+            self._thread.start()
+        if self._queue is None:
+            self._hash.update(chunk)
+        else:
+            self._slots.acquire()
+            self._queue.put(chunk)
+        self._scanner.feed(chunk)
+
+    def _drain(self, queue: SimpleQueue[bytes | None]) -> None:
+        while (chunk := queue.get()) is not None:
+            self._hash.update(chunk)
+            self._slots.release()
+
+    def finish(self) -> Hash:
+        if self._queue is not None and self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+        return Hash("sha256", self._hash.digest())
+
+
+class _Canonical:
+    """Canonicalises each object as the archive's walk leaves it; remembers the files."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.files: list[str] = []
+
+    def __call__(self, path: str, status: os.stat_result) -> None:
+        mode = status.st_mode
+        if stat.S_ISLNK(mode):
+            os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
+            return
+        if stat.S_ISREG(mode):
+            if status.st_nlink > 1:
+                _unlink_hard(path)
+            wanted = 0o555 if mode & stat.S_IXUSR else 0o444
+            self.files.append(path)
+        else:
+            # The top folder stays writable until it was moved: renaming one changes its `..`.
+            wanted = 0o755 if path == self._root else 0o555
+        if stat.S_IMODE(mode) != wanted:
+            os.chmod(path, wanted)
+        os.utime(path, ns=CANONICAL_TIME)
+
+
+def _unlink_hard(path: str) -> None:
+    """Give a file that has other names a copy of its own: they stay as they are."""
+    copy = f"{path}.nixbridge-copy"
+    shutil.copyfile(path, copy)
+    shutil.copymode(path, copy)
+    os.replace(copy, path)
+
+
+def _readable(root: str) -> None:
+    """Let the owner read what a build left unreadable, and list what it left closed."""
+    if os.geteuid() == 0 or os.path.islink(root):
+        return
+    if os.path.isdir(root):
+        for folder, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                path = os.path.join(folder, name)
+                mode = os.lstat(path).st_mode
+                wanted = 0o700 if stat.S_ISDIR(mode) else 0o400
+                if not stat.S_ISLNK(mode) and mode & wanted != wanted:
+                    os.chmod(path, stat.S_IMODE(mode) | wanted)
+
+
+def _take_in(root: Path, digests: Iterable[str]) -> tuple[Hash, int, set[str]]:
+    """Canonicalise, hash, scan and sync the tree at `root`: NAR hash, NAR size, digests found."""
+    scanner = Scanner(digests)
+    sink = _Sink(scanner)
+    canonical = _Canonical(str(root))
+    try:
+        _readable(str(root))
+        nar.pack(root, sink.write, visit=canonical)
+    except NarError as error:
+        raise OutputError(error.message, hint=error.hint) from error
+    finally:
+        digest = sink.finish()
+    sync_tree(root.parent, canonical.files, len(canonical.files))
+    return digest, sink.size, scanner.found
+
+
+def _place(store: Store, tree: Path, info: ObjectInfo) -> ObjectInfo:
+    """Move a canonical tree to its final place and register it; if it is there already, drop it."""
+    target = store.real_path(info.path)
+    with lock(store, base_name(info.path)):
+        known = find_info(store, info.path)
+        if known is not None and os.path.lexists(target):
+            remove_tree(tree)
+            return known
+        if tree != target:
+            # Bytes without a record: left by a process that died.
+            remove_tree(target)
+            os.rename(tree, target)
+        if not target.is_symlink() and target.is_dir():
+            os.chmod(target, 0o555)
+            os.utime(target, ns=CANONICAL_TIME)
+        sync_folder(store.objects)
+        register(store, info)
+    return info
+
+
+def remove_tree(path: Path) -> None:
+    """Remove whatever is at `path`, also where it is read-only; nothing if nothing is there."""
+    if path.is_symlink() or not path.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _scratch(store: Store) -> Iterator[Path]:
+    path = temporary(store)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+
+
+# ---------------------------------------------------------------------------------------- entering
+
+
+def add_nar(
+    store: Store, path: str, chunks: Callable[[], Iterable[bytes]], references: tuple[str, ...] = ()
+) -> ObjectInfo:
+    """Add a source object whose path is known, from its NAR; nothing is read if it is there.
+
+    Raises
+    ------
+    OutputError
+        If what `chunks` gives does not have that path (a file that changed while it was read).
+    """
+    known = find_info(store, path)
+    if known is not None and store.is_valid(path):
+        return known
+    with _scratch(store) as tree, disk_errors(f"{path} can not be added to the store"):
+        nar.unpack(_Chunks(chunks()), tree)
+        digest, size, _ = _take_in(tree, ())
+        if source_path(name_part(path), digest.hex, references) != path:
+            raise OutputError(f"{name_part(path)} changed while it was added to the store", hint="run it again")
+        info = ObjectInfo(path, digest, size, references, f"fixed:r:sha256:{digest.nix32}")
+        return _place(store, tree, info)
+
+
+class _Chunks:
+    """Chunks as a stream."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._rest = memoryview(chunk)
+        part = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return part
+
+
+def add_texts(store: Store, texts: Iterable[tuple[str, bytes, tuple[str, ...]]]) -> None:
+    """Add text objects, such as `.drv` files: path, contents and references of each.
+
+    Raises
+    ------
+    DiskError
+        With none of them half written.
+    """
+    missing = {path: (text, references) for path, text, references in texts if not store.is_valid(path)}
+    write_files(store, ((store.real_path(path), text) for path, (text, _) in missing.items()))
+    infos = []
+    for path, (text, references) in missing.items():
+        digest = hashlib.sha256()
+        size = 0
+
+        def write(chunk: bytes, digest: hashlib._Hash = digest) -> None:
+            nonlocal size
+            size += len(chunk)
+            digest.update(chunk)
+
+        nar.dump(nar.Regular(text), write)
+        content = f"text:sha256:{Hash.of(text).nix32}"
+        info = ObjectInfo(path, Hash("sha256", digest.digest()), size, references, content)
+        infos.append((store.info_file(path), info.to_bytes()))
+    write_files(store, infos)
+
+
+def add_fixed_file(store: Store, name: str, file: Path, content: Hash) -> ObjectInfo:
+    """Move a file whose flat hash was checked into the store as a fixed-output object."""
+    path = content_path(name, "flat", content)
+    with disk_errors(f"{path} can not be added to the store"):
+        os.chmod(file, 0o444)
+        digest, size, _ = _take_in(file, ())
+        info = ObjectInfo(path, digest, size, (), f"fixed:{content.algorithm}:{content.nix32}")
+        return _place(store, file, info)
+
+
+def add_output(store: Store, name: str, tree: Path, inputs: Iterable[str], scratch: str | None = None) -> ObjectInfo:
+    """Move a built tree into the store as a floating content-addressed output (NAR, sha256).
+
+    Parameters
+    ----------
+    tree
+        On the store's file system; gone afterwards.
+    inputs
+        Store paths that the build could see, which are the ones it can refer to.
+    scratch
+        The store path that the build took for its own output: where it occurs, the output refers to
+        itself, and the final digest takes its place.
+
+    Raises
+    ------
+    OutputError
+        For what can not be a store object, such as a socket.
+    DiskError
+        With nothing left in the store.
+    """
+    digests = {hash_part(path): path for path in inputs}
+    own = hash_part(scratch) if scratch is not None else None
+    with disk_errors(f"the output {name} can not be added to the store"):
+        digest, size, found = _take_in(tree, [*digests, *([own] if own else [])])
+        references = tuple(sorted(digests[one] for one in found if one != own))
+        if own is not None and own in found:
+            return _add_self_referring(store, name, tree, references, own)
+        info = ObjectInfo(
+            source_path(name, digest.hex, references), digest, size, references, f"fixed:r:sha256:{digest.nix32}"
+        )
+        return _place(store, tree, info)
+
+
+def _add_self_referring(store: Store, name: str, tree: Path, references: tuple[str, ...], own: str) -> ObjectInfo:
+    """Hash the archive with its own digest blanked, then write the final digest in.
+
+    Positions of self references are hashed as well, as Nix up to 2.16 and from 2.35 does
+    (NixOS/nix#15837: 2.17 to 2.34 leave them out).
+    """
+    archive = b"".join(nar.pack_chunks(tree))
+    blanked = archive.replace(own.encode(), bytes(len(own)))
+    digest = hashlib.sha256(blanked)
+    at = archive.find(own.encode())
+    while at >= 0:
+        digest.update(f"|{at}".encode())
+        at = archive.find(own.encode(), at + 1)
+    content = Hash("sha256", digest.digest())
+    path = source_path(name, content.hex, references, self_reference=True)
+    with _scratch(store) as rewritten:
+        final = archive.replace(own.encode(), hash_part(path).encode())
+        nar.unpack(_Chunks([final]), rewritten)
+        remove_tree(tree)
+        plain, size, _ = _take_in(rewritten, ())
+        info = ObjectInfo(path, plain, size, tuple(sorted((*references, path))), f"fixed:r:sha256:{content.nix32}")
+        return _place(store, rewritten, info)
+
+
+def register_built(store: Store, path: str, inputs: Iterable[str]) -> ObjectInfo:
+    """Canonicalise and register an input-addressed output that was built at its final place."""
+    digests = {hash_part(one): one for one in (*inputs, path)}
+    target = store.real_path(path)
+    with disk_errors(f"{path} can not be added to the store"):
+        digest, size, found = _take_in(target, digests)
+        info = ObjectInfo(path, digest, size, tuple(sorted(digests[one] for one in found)), None)
+        return _place(store, target, info)

@@ -1,0 +1,177 @@
+"""The trace: every realization of every resolved derivation.
+
+    trace/<base name of the resolved .drv>/<id>.json     id = first 16 digits of nix32(sha256(file))
+
+A record is written once and never changed, so the trace of two stores is the union of their files.
+Source of the idea: Nix manual, "Build trace"; ours keeps many entries for one key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bridge.formats import nix32
+from bridge.formats.store_path import STORE_DIR, base_name, parse
+
+from .durable import disk_errors, write_file
+from .errors import RecordError
+from .layout import Store
+
+__all__ = ["Realization", "Runner", "record", "realizations", "read_realization", "resolved_derivations"]
+
+_ID_LENGTH = 16
+_VERSION = 1
+
+Runner = Literal["python", "local", "nix", "fetch"]
+"""What made a realization: a Python worker, the local builder, Nix, or our own fetcher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Realization:
+    """One entry of the trace.
+
+    Parameters
+    ----------
+    drv
+        The resolved derivation.
+    outputs
+        Output name to store path.
+    stage, stage_drv
+        The stage's name and its derivation before resolution.
+    started, stopped
+        Seconds since the epoch.
+    metrics
+        What the stage logged.
+    host
+        What ran it: interpreter, platform, versions.
+    index, seed
+        Which of the stage's realizations it was, and the seed that it was given.
+    log
+        The log's name in logs/, if there is one.
+    id
+        Empty until it is recorded.
+    """
+
+    drv: str
+    outputs: Mapping[str, str]
+    stage: str
+    stage_drv: str
+    runner: Runner
+    started: float
+    stopped: float
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    host: Mapping[str, Any] = field(default_factory=dict)
+    index: int = 0
+    seed: int = 0
+    log: str | None = None
+    id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record, without the id, which the file's name tells."""
+        return {
+            "drv": self.drv,
+            "host": dict(self.host),
+            "index": self.index,
+            "log": self.log,
+            "metrics": dict(self.metrics),
+            "outputs": dict(self.outputs),
+            "runner": self.runner,
+            "seed": self.seed,
+            "stage": self.stage,
+            "stageDrv": self.stage_drv,
+            "started": self.started,
+            "stopped": self.stopped,
+            "version": _VERSION,
+        }
+
+
+def _id(data: bytes) -> str:
+    return nix32.encode(hashlib.sha256(data).digest())[:_ID_LENGTH]
+
+
+def record(store: Store, realization: Realization) -> Realization:
+    """Add a realization to the trace; gives it back with its id.
+
+    Raises
+    ------
+    DiskError
+        With nothing left behind.
+    """
+    from dataclasses import replace
+
+    data = json.dumps(realization.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+    found = replace(realization, id=_id(data))
+    folder = store.trace / base_name(realization.drv)
+    with disk_errors(f"{folder} can not be made"):
+        folder.mkdir(exist_ok=True)
+    write_file(store, folder / f"{found.id}.json", data)
+    return found
+
+
+def read_realization(data: bytes, identity: str, where: str) -> Realization:
+    """Read a record.
+
+    Raises
+    ------
+    RecordError
+        If it is damaged, or not the one that its name says.
+    """
+    try:
+        value = json.loads(data)
+        outputs = value["outputs"]
+        for path in (value["drv"], value["stageDrv"], *outputs.values()):
+            parse(path)
+        return Realization(
+            drv=value["drv"],
+            outputs=outputs,
+            stage=value["stage"],
+            stage_drv=value["stageDrv"],
+            runner=value["runner"],
+            started=float(value["started"]),
+            stopped=float(value["stopped"]),
+            metrics=value["metrics"],
+            host=value["host"],
+            index=value["index"],
+            seed=value["seed"],
+            log=value["log"],
+            id=identity,
+        )
+    except Exception as error:
+        raise RecordError(f"the record {where} is damaged: {error}", hint="run nixbridge verify") from error
+
+
+def is_genuine(data: bytes, identity: str) -> bool:
+    """Whether a record's contents are those that its id was made from."""
+    return _id(data) == identity
+
+
+def realizations(store: Store, drv: str) -> list[Realization]:
+    """All realizations of a resolved derivation, oldest first.
+
+    Raises
+    ------
+    RecordError
+        If one is damaged.
+    """
+    folder = f"{store.root}/trace/{base_name(drv)}"
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        path = f"{folder}/{name}"
+        with open(path, "rb") as file:
+            found.append(read_realization(file.read(), name.removesuffix(".json"), path))
+    found.sort(key=lambda one: (one.started, one.id))
+    return found
+
+
+def resolved_derivations(store: Store) -> list[str]:
+    """The resolved derivations that the trace knows."""
+    return sorted(f"{STORE_DIR}/{name}" for name in os.listdir(store.trace))
