@@ -1,7 +1,8 @@
 """The worker protocol: how a client talks to Nix's daemon.
 
     connection   handshake { operation }
-    handshake    0x6e697863 version →  ← 0x6478696f version  [features → ← features]  0 0 →  ← nix version [trust] stderr
+    handshake    0x6e697863 version →  ← 0x6478696f version  [features → ← features]
+                 0 0 →  ← nix version [trust] stderr
     operation    int number, arguments →  ← stderr, result
     stderr       { NEXT str | START … | STOP id | RESULT … | READ int | WRITE str } ( LAST | ERROR … )
     version      0x100 | minor: 34 is Nix 2.8, 35 is 2.15, 37 is 2.20, 38 is 2.24 and later
@@ -24,7 +25,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from bridge.formats import nar, store_path
 from bridge.formats.hashes import Hash
@@ -33,6 +34,9 @@ from . import wire
 from .activity import INFO
 from .errors import NixConnectionError, NixDaemonError, NixError, NixMissingPathError, hint_for, plain
 from .installation import Installation
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["Connection", "PathInfo", "connect"]
 
@@ -192,8 +196,8 @@ def _spawn(installation: Installation) -> tuple[socket.socket, _Child]:
         process = subprocess.Popen(
             [installation.program("nix-daemon"), "--stdio"],
             env=environ,
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=stderr,
             process_group=0,  # a Ctrl-C is ours to handle
         )
@@ -217,7 +221,7 @@ class _Raw(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview, /) -> int | None:
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         try:
             return self._link.recv_into(buffer)
         except BlockingIOError:

@@ -11,7 +11,6 @@ Source: Nix manual, "Local Store", "Local Daemon Store" (`store/types`); `Store:
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import shutil
@@ -119,18 +118,16 @@ class Installation:
         return _version(self.program("nix-build")).rpartition(" ")[2]
 
     def config(self) -> dict[str, str]:
-        """Nix's settings as they are in force here, by name.
-
-        Lists are joined by blanks, booleans are `true` and `false`, as in nix.conf.
-        """
+        """Nix's settings as they are in force here, by name, as nix.conf spells them."""
         show = ["config", "show"] if self.version() >= (2, 20, 0) else ["show-config"]
-        command = [self.program("nix"), *show, "--json", "--extra-experimental-features", "nix-command"]
+        # Not --json: Nix 2.8 prints the experimental features as bare numbers there.
+        command = [self.program("nix"), *show, "--extra-experimental-features", "nix-command"]
         done = self.run(command)
         if done.returncode:
             message = plain(done.stderr).strip()
             raise NixError(f"Nix does not show its settings: {message}", hint=hint_for(message))
-        settings = json.loads(done.stdout)
-        return {name: _as_in_nix_conf(setting["value"]) for name, setting in settings.items()}
+        pairs = (line.partition("=") for line in done.stdout.splitlines())
+        return {name.strip(): value.strip() for name, found, value in pairs if found}
 
     def run(self, command: list[str], *, timeout: float | None = _ASK_TIMEOUT) -> subprocess.CompletedProcess[str]:
         """Run a short command of Nix to its end.
@@ -155,20 +152,6 @@ class Installation:
             raise NixError(f"{' '.join(command[:2])} did not end within {timeout:g} seconds") from error
         except OSError as error:
             raise NixNotFoundError(f"{command[0]} can not be run: {error.strerror or error}") from error
-
-
-def _as_in_nix_conf(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case list():
-            return " ".join(map(str, value))
-        case dict():
-            return " ".join(f"{key}={item}" for key, item in value.items())
-        case None:
-            return ""
-        case _:
-            return str(value)
 
 
 @functools.cache

@@ -54,6 +54,7 @@ _SHAPE = re.compile(
     r',\[(?P<args>(?:"(?:,(?!\])|(?=\])))*)\]'
     r',\[(?P<env>(?:\(","\)(?:,(?!\])|(?=\])))*)\]\)'
 )
+_PATHS = re.compile(rf"(?:{STORE_PATH.pattern}\n)*+")
 # These stand for escapes while a text is taken apart; no bytes decode to them with surrogateescape.
 _BACKSLASH, _QUOTE, _OTHER = "\ud800", "\ud801", "\ud802"
 _METHOD_PREFIX: dict[Method, str] = {"flat": "", "nar": "r:", "text": "text:", "git": "git:"}
@@ -200,14 +201,13 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
     for entry in shape["inputs"].split("(")[1:]:
         count = entry.count('"')
         indices.append(at)
-        _check_paths(strings, at, at + 1, text)
         input_drvs[strings[at]] = InputOutputs(tuple(strings[at + 1 : at + count]))
         at += count
     if len(input_drvs) != len(indices):
         raise _repeated("input derivation", [strings[index] for index in indices], text, indices)
     count = shape["sources"].count('"')
     sources = tuple(strings[at : at + count])
-    _check_paths(strings, at, at + count, text)
+    _check_paths(strings, [*indices, *range(at, at + count)], text)
     if len(set(sources)) != count:
         raise _repeated("source", sources, text, range(at, at + count))
     at += count
@@ -247,13 +247,15 @@ def _take_apart(text: str) -> tuple[list[str], str]:
     return strings, '"'.join(between)
 
 
-def _check_paths(strings: list[str], start: int, stop: int, text: str) -> None:
-    for index in range(start, stop):
-        if not STORE_PATH.fullmatch(strings[index]):
-            try:
-                parse(strings[index])
-            except FormatError as error:
-                raise _at_string(error.message, text, index) from error
+def _check_paths(strings: list[str], indices: list[int], text: str) -> None:
+    shown = "".join([strings[index] + "\n" for index in indices])
+    if shown.count("\n") == len(indices) and _PATHS.fullmatch(shown):
+        return
+    for index in indices:
+        try:
+            parse(strings[index])
+        except FormatError as error:
+            raise _at_string(error.message, text, index) from error
 
 
 def _read_output(path: str, algorithm: str, digest: str) -> Output:

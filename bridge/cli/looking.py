@@ -1,0 +1,228 @@
+"""`show`, `path`, `ls`, `log`, `verify`: looking without changing anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bridge.formats.store_path import name_part
+from bridge.realize.engine import Options, Outcome, realize
+from bridge.realize.matchers import latest, only
+from bridge.realize.places import Places
+from bridge.stages.errors import TargetError
+from bridge.stages.plan import Node, Plan
+from bridge.stages.values import (
+    FetchRecipe,
+    HostRecipe,
+    NixRecipe,
+    PythonRecipe,
+    Recipe,
+    ShellRecipe,
+    SourceRecipe,
+)
+from bridge.store.layout import Store
+from bridge.store.trace import Realization, realizations, resolved_derivations
+
+from .progress import candidate_table
+from .realizing import stage_json, target_paths
+from .render import age, duration, number, paint, print_json, size, table
+from .setting import find_nix, open_located, plan_of
+
+__all__ = ["log_command", "ls_command", "path_command", "show_command", "verify_command"]
+
+_KINDS: dict[type[Recipe], str] = {
+    PythonRecipe: "python",
+    ShellRecipe: "shell",
+    FetchRecipe: "fetch",
+    SourceRecipe: "source",
+    HostRecipe: "host",
+    NixRecipe: "nix",
+}
+
+
+def _look(target: str, settings: Sequence[str], store: str | None) -> tuple[Plan, Store, Outcome, Places]:
+    plan = plan_of(target, settings)
+    opened = open_located(store, target)
+    nix = find_nix()
+    outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True))
+    return plan, opened, outcome, Places(opened, nix)
+
+
+def show_command(target: str, settings: Sequence[str], store: str | None, json: bool) -> None:
+    """Print the stages of a plan."""
+    plan, _, outcome, _ = _look(target, settings, store)
+    if json:
+        print_json(
+            [
+                {
+                    **stage_json(node, outcome),
+                    "kind": _KINDS[type(node.stage.recipe)],
+                    "inputs": [used.path for used in node.inputs],
+                    "file": node.stage.place.file,
+                    "line": node.stage.place.line,
+                }
+                for node in plan.nodes
+            ]
+        )
+        return
+    rows = []
+    for node in plan.nodes:
+        choice = outcome.choices.get(node)
+        have = "" if node.source is not None else str(len(choice.candidates) if choice else 0)
+        rows.append([node.name, _KINDS[type(node.stage.recipe)], have, _matcher(node), _uses(node), node.path])
+    print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
+
+
+def _matcher(node: Node) -> str:
+    if node.source is not None:
+        return ""
+    policy = node.stage.policy
+    return repr(policy.match or (only() if policy.deterministic else latest()))
+
+
+def _uses(node: Node) -> str:
+    names = list(dict.fromkeys(used.name for used in node.inputs))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def path_command(target: str, settings: Sequence[str], store: str | None, json: bool) -> None:
+    """Print where the results of a target lie."""
+    plan, _, outcome, places = _look(target, settings, store)
+    missing = [node.name for node in plan.targets if node not in outcome.choices]
+    missing += [node.name for node in plan.targets if node.source is not None and places.find(node.path) is None]
+    if missing:
+        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+    found = {node.name: target_paths(outcome.choices[node], places) for node in plan.targets}
+    if json:
+        print_json(found)
+        return
+    for paths in found.values():
+        for path in paths:
+            print(path)
+
+
+def ls_command(target: str | None, settings: Sequence[str], store: str | None, json: bool) -> None:
+    """List realizations."""
+    if target is None:
+        _ls_store(open_located(store), json)
+        return
+    plan, _, outcome, _ = _look(target, settings, store)
+    if json:
+        print_json([stage_json(node, outcome) for node in plan.nodes if node.source is None])
+        return
+    for node in plan.nodes:
+        choice = outcome.choices.get(node)
+        if node.source is None:
+            if choice is None or not choice.candidates:
+                print(f"{paint(node.name, 'bold', sys.stdout)}: no realizations")
+            else:
+                matcher = node.stage.policy.match or (only() if node.stage.policy.deterministic else latest())
+                print(candidate_table(node, matcher, choice.candidates, choice.chosen))
+
+
+def _ls_store(store: Store, json: bool) -> None:
+    found = [one for drv in resolved_derivations(store) for one in realizations(store, drv)]
+    found.sort(key=lambda one: one.started)
+    if json:
+        print_json([{"id": one.id, **one.to_json()} for one in found])
+        return
+    rows = [
+        [
+            one.id,
+            one.stage,
+            str(one.index),
+            " ".join(f"{name}={number(value)}" for name, value in one.metrics.items()),
+            one.runner,
+            duration(one.stopped - one.started),
+            age(one.started),
+        ]
+        for one in found
+    ]
+    if rows:
+        print(table(rows, ["id", "stage", "#", "metrics", "by", "took", "when"]))
+
+
+def log_command(target: str, store: str | None) -> None:
+    """Print a log."""
+    opened = open_located(store, target)
+    found = _by_id(opened, target)
+    if found is None:
+        if ".py" not in target and ":" not in target and "." not in target:
+            raise TargetError(f"no realization has an id that begins with {target!r}", hint="nixbridge ls lists them")
+        plan, _, outcome, _ = _look(target, (), store)
+        for node in plan.targets:
+            choice = outcome.choices.get(node)
+            if choice is None or not choice.chosen:
+                raise TargetError(f"not realized: {node.name}", hint=f"run nixbridge realize {target}")
+            for one in choice.chosen:
+                _print_log(opened, one.realization)
+        return
+    _print_log(opened, found)
+
+
+def _by_id(store: Store, beginning: str) -> Realization | None:
+    if not beginning.isalnum():
+        return None
+    found = [
+        one
+        for folder in store.trace.iterdir()
+        if any(file.name.startswith(beginning) for file in folder.iterdir())
+        for one in realizations(store, f"/nix/store/{folder.name}")
+        if one.id.startswith(beginning)
+    ]
+    if len(found) > 1:
+        raise TargetError(f"{len(found)} realizations have ids that begin with {beginning!r}", hint="write more of it")
+    return found[0] if found else None
+
+
+def _print_log(store: Store, realization: Realization) -> None:
+    if realization.runner == "nix":
+        from bridge.nix.build import read_log
+
+        nix = find_nix()
+        text = read_log(nix, realization.drv) if nix is not None else None
+    else:
+        file = store.logs / realization.log if realization.log else None
+        text = file.read_text(errors="replace") if file is not None and file.exists() else None
+    if text is None:
+        raise TargetError(f"there is no log of the realization {realization.id} of {name_part(realization.drv)}")
+    sys.stdout.write(text)
+
+
+def verify_command(store: str | None, json: bool) -> None:
+    """Check the store; exits with 1 if something is wrong."""
+    import typer
+
+    from bridge.store.verify import verify
+
+    opened = open_located(store)
+    nix = find_nix()
+    shown = sys.stderr.isatty() and not json
+
+    def progress(done: int, count: int) -> None:
+        if shown and (done % 100 == 0 or done == count):
+            print(f"\r{done}/{count} objects", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+    places = Places(opened, nix)
+    report = verify(opened, on_progress=progress, elsewhere=lambda path: places.find_in_nix(path) is not None)
+    if json:
+        print_json(
+            {
+                "store": str(opened.root),
+                "objects": report.objects,
+                "bytes": report.size,
+                "records": report.records,
+                "findings": [{"path": one.path, "message": one.message} for one in report.findings],
+                "rubbish": report.rubbish,
+            }
+        )
+    else:
+        for one in report.findings:
+            print(f"{paint('wrong:', 'red', sys.stdout)} {one.path}: {one.message}")
+        state = f"{len(report.findings)} wrong" if report.findings else "clean"
+        rubbish = f", {len(report.rubbish)} left by dead processes" if report.rubbish else ""
+        print(
+            f"{opened.root}: {report.objects} objects ({size(report.size)}), {report.records} records: {state}{rubbish}"
+        )
+    if report.findings:
+        raise typer.Exit(1)

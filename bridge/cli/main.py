@@ -1,0 +1,237 @@
+"""The commands. Each imports what it needs when it is called, so that the command starts fast."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from bridge import __version__
+from bridge.formats.errors import BridgeError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    name="nixbridge",
+    help="Nix for stages that are not deterministic: derivations in Python, many realizations, a matcher that picks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+derivation = typer.Typer(help="Read and write store derivations.", no_args_is_help=True)
+hash_app = typer.Typer(help="Compute hashes as Nix does.", no_args_is_help=True)
+app.add_typer(derivation, name="derivation")
+app.add_typer(hash_app, name="hash")
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="FILE.py[:STAGE] or package.module[:STAGE]; without :STAGE, all that no other stage uses.",
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Another config value (JSON, else text); repeatable."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"nixbridge {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def realize(
+    target: Target,
+    jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Runs at once; as many as cores.")] = None,
+    rebuild: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="Make new realizations of a stage; repeatable.")
+    ] = None,
+    builder: Annotated[
+        str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("-k", "--keep-going", help="Go on with what does not need a stage that failed.")
+    ] = False,
+    print_logs: Annotated[bool, typer.Option("-L", "--print-build-logs", help="Print the builds' logs.")] = False,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Realize stages: run what is missing, choose, and print where the results lie.
+
+    nixbridge realize stages.py:report
+    """
+    from .realizing import realize_command
+
+    realize_command(
+        target,
+        jobs=jobs,
+        rebuild=rebuild or [],
+        builder=builder,
+        dry_run=dry_run,
+        keep_going=keep_going,
+        print_logs=print_logs,
+        settings=set_ or [],
+        store=store,
+        json=json,
+    )
+
+
+@app.command()
+def show(target: Target, set_: SetOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+    """Show the stages of a plan: what each is, what it uses, and how many realizations there are."""
+    from .looking import show_command
+
+    show_command(target, set_ or [], store, json)
+
+
+@app.command()
+def instantiate(
+    target: Target,
+    add: Annotated[bool, typer.Option("--add", help="Add the derivations to the Nix store as well.")] = False,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the derivations of stages into the store and print their paths."""
+    from .deriving import instantiate_command
+
+    instantiate_command(target, add, set_ or [], store, json)
+
+
+@derivation.command("show")
+def derivation_show(
+    target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="With all input derivations.")] = False,
+    aterm: Annotated[bool, typer.Option("--aterm", help="Print the .drv itself, not JSON.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Show derivations as `nix derivation show` does (JSON version 4)."""
+    from .deriving import show_derivation_command
+
+    show_derivation_command(target, recursive, aterm, store)
+
+
+@derivation.command("add")
+def derivation_add(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON (version 4) or a .drv; - is standard input.")],
+) -> None:
+    """Add derivations to the Nix store and print their paths."""
+    from .deriving import add_derivation_command
+
+    add_derivation_command(file)
+
+
+@app.command()
+def path(target: Target, set_: SetOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+    """Print where realized stages lie; fails if one is not realized."""
+    from .looking import path_command
+
+    path_command(target, set_ or [], store, json)
+
+
+@app.command()
+def ls(
+    target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help="A target, or nothing: the store.")] = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List realizations: of a target's stages, or all in the store."""
+    from .looking import ls_command
+
+    ls_command(target, set_ or [], store, json)
+
+
+@app.command()
+def log(
+    target: Annotated[str, typer.Argument(metavar="TARGET|ID", help="A target, or the id of a realization.")],
+    store: StoreOption = None,
+) -> None:
+    """Print the log of a stage's chosen realization, or of the realization with an id."""
+    from .looking import log_command
+
+    log_command(target, store)
+
+
+@app.command()
+def verify(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Check every object and record of the store."""
+    from .looking import verify_command
+
+    verify_command(store, json)
+
+
+@hash_app.command("path")
+def hash_path(
+    file: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")],
+    kind: Annotated[str, typer.Option("--type", metavar="nar|flat|text", help="What is hashed.")] = "nar",
+    algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
+    base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+) -> None:
+    """Print the hash of a file or folder, as `nix hash path` does."""
+    from .hashing import hash_path_command
+
+    hash_path_command(file, kind, algorithm, base)
+
+
+@app.command()
+def doctor(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Say what is here: Nix and its daemon, sandbox, features, the store, the disk."""
+    from .doctor import doctor_command
+
+    doctor_command(store, json)
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of the user's become one message and exit status 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name="nixbridge")
+    except BridgeError as error:
+        from .render import print_error
+
+        print_error(error)
+        sys.exit(1)
+    except _Terminated:
+        print("nixbridge: terminated; the same command goes on from here", file=sys.stderr)
+        sys.exit(TERMINATED)
+    except KeyboardInterrupt:
+        print("nixbridge: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)
+
+
+class _Terminated(BaseException):
+    """SIGTERM."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> Any:
+    # A second one must not disturb the cleaning up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated

@@ -1,0 +1,110 @@
+"""`realize`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, cast, get_args
+
+from bridge.realize.engine import Choice, Options, Outcome, realize
+from bridge.realize.places import Places
+from bridge.realize.workers import default_jobs
+from bridge.stages.errors import TargetError
+from bridge.stages.plan import Node, Plan
+from bridge.stages.values import Builder
+
+from .progress import Progress
+from .render import print_json
+from .setting import find_nix, open_located, plan_of
+
+__all__ = ["realize_command", "stage_json"]
+
+
+def realize_command(
+    target: str,
+    *,
+    jobs: int | None,
+    rebuild: Sequence[str],
+    builder: str,
+    dry_run: bool,
+    keep_going: bool,
+    print_logs: bool,
+    settings: Sequence[str],
+    store: str | None,
+    json: bool,
+) -> None:
+    """Realize a target and print where its results lie."""
+    if builder not in get_args(Builder):
+        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
+    plan = plan_of(target, settings)
+    opened = open_located(store, target)
+    nix = None if builder == "local" and not any(node.foreign for node in plan.nodes) else find_nix()
+    options = Options(
+        jobs=jobs or default_jobs(),
+        keep_going=keep_going,
+        builder=cast(Builder, builder),
+        rebuild=frozenset(rebuild),
+        dry_run=dry_run,
+    )
+    with Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress:
+        outcome = realize(plan, opened, nix=nix, options=options, report=progress)
+    places = Places(opened, nix)
+    if json:
+        print_json(_outcome_json(plan, outcome, places))
+    elif dry_run:
+        _print_pending(outcome)
+    else:
+        for node in plan.targets:
+            for path in target_paths(outcome.choices[node], places):
+                print(path)
+
+
+def target_paths(choice: Choice, places: Places) -> list[str]:
+    """Where the results of a target lie on this machine."""
+    found = choice.paths(choice.node.default_output)
+    paths = [found] if isinstance(found, str) else found
+    return [str(places.find(path)) for path in paths]
+
+
+def _print_pending(outcome: Outcome) -> None:
+    if not outcome.pending:
+        print("nothing to run", file=sys.stderr)
+    for node, count in outcome.pending.items():
+        print(f"would run {node.name}" + (f" ({count} realizations)" if count > 1 else ""))
+
+
+def _outcome_json(plan: Plan, outcome: Outcome, places: Places) -> dict[str, Any]:
+    return {
+        "targets": [
+            {
+                "stage": node.name,
+                "paths": target_paths(outcome.choices[node], places) if node in outcome.choices else [],
+            }
+            for node in plan.targets
+        ],
+        "stages": [stage_json(node, outcome) for node in plan.nodes],
+    }
+
+
+def stage_json(node: Node, outcome: Outcome) -> dict[str, Any]:
+    """A stage of an outcome, for `--json`."""
+    value: dict[str, Any] = {"stage": node.name, "path": node.path, "missing": outcome.pending.get(node, 0)}
+    choice = outcome.choices.get(node)
+    if choice is None or choice.resolved is None:
+        return value
+    value["resolved"] = choice.resolved.path
+    chosen = {one.id for one in choice.chosen}
+    value["realizations"] = [
+        {
+            "id": one.id,
+            "chosen": one.id in chosen,
+            "outputs": dict(one.realization.outputs),
+            "metrics": dict(one.metrics),
+            "index": one.realization.index,
+            "runner": one.realization.runner,
+            "started": one.realization.started,
+            "stopped": one.realization.stopped,
+        }
+        for one in choice.candidates
+    ]
+    return value

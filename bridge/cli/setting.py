@@ -1,0 +1,63 @@
+"""What several commands need first: the store, Nix, the plan of a target."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.nix.installation import Installation, find
+from bridge.stages.errors import TargetError
+from bridge.stages.load import load_targets
+from bridge.stages.plan import Plan, instantiate, override
+from bridge.store.layout import Store, locate, open_store
+
+__all__ = ["find_nix", "open_located", "plan_of", "target_folder"]
+
+
+def target_folder(target: str | None) -> Path:
+    """Where to begin to look for the project: beside the target's file, else here."""
+    if target is not None:
+        file = Path(target.partition(":")[0])
+        if file.suffix == ".py" and file.is_file():
+            return file.resolve().parent
+    return Path.cwd()
+
+
+def open_located(option: str | None, target: str | None = None) -> Store:
+    """The store that the option, the environment or the project names."""
+    return open_store(locate(option, os.environ, target_folder(target)))
+
+
+def find_nix() -> Installation | None:
+    """The Nix on PATH."""
+    return find(os.environ)
+
+
+def plan_of(target: str, settings: Sequence[str] = ()) -> Plan:
+    """The instantiated plan of a target.
+
+    Parameters
+    ----------
+    settings
+        `STAGE.PARAM=VALUE` texts.
+    """
+    stages = override(load_targets(target), dict(map(_setting, settings)))
+    nix = find_nix()
+    if nix is None:
+        return instantiate(stages)
+    from .evaluating import NixEvaluator
+
+    return instantiate(stages, NixEvaluator(nix))
+
+
+def _setting(text: str) -> tuple[tuple[str, str], object]:
+    name, equals, value = text.partition("=")
+    stage, dot, parameter = name.rpartition(".")
+    if not equals or not dot or not stage or not parameter:
+        raise TargetError(f"{text!r} is no setting", hint="write --set STAGE.PARAM=VALUE")
+    try:
+        return (stage, parameter), json.loads(value)
+    except ValueError:
+        return (stage, parameter), value
