@@ -39,9 +39,7 @@ Target = Annotated[
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."
-    ),
+    typer.Option("--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[

@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass
 
 from . import nix32
-from .errors import HashError
+from .errors import HashError, Nix32Error
 
 __all__ = ["ALGORITHMS", "Hash", "fold"]
 
@@ -30,16 +30,14 @@ class Hash:
     digest: bytes
 
     def __post_init__(self) -> None:
-        size = ALGORITHMS.get(self.algorithm)
-        if size is None:
-            known = ", ".join(ALGORITHMS)
-            raise HashError(f"unknown hash algorithm {self.algorithm!r} (Nix knows {known})")
+        size = _size(self.algorithm)
         if len(self.digest) != size:
             raise HashError(f"a {self.algorithm} digest has {size} bytes, this one {len(self.digest)}")
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Hash:
         """The hash of `data`."""
+        _size(algorithm)
         return cls(algorithm, hashlib.new(algorithm, data).digest())
 
     @classmethod
@@ -52,6 +50,11 @@ class Hash:
             `algo-base64`, `algo:digest`, or a bare digest (then `algorithm` must be given).
         algorithm
             What the hash must be; a hash that names another is refused.
+
+        Raises
+        ------
+        HashError
+            For an unknown algorithm, or a digest that is in no base or of the wrong length.
         """
         for separator in ("-", ":"):
             name, found, digest = text.partition(separator)
@@ -83,9 +86,16 @@ class Hash:
         return self.sri
 
 
+def _size(algorithm: str) -> int:
+    """The size of the algorithm's digest in bytes."""
+    if algorithm not in ALGORITHMS:
+        raise HashError(f"unknown hash algorithm {algorithm!r} (Nix knows {', '.join(ALGORITHMS)})")
+    return ALGORITHMS[algorithm]
+
+
 def _digest(text: str, algorithm: str, *, only_base64: bool = False) -> bytes:
     """The digest in `text`, whose base its length tells."""
-    size = ALGORITHMS[algorithm]
+    size = _size(algorithm)
     try:
         if len(text) == size * 2 and not only_base64:
             return bytes.fromhex(text)
@@ -93,7 +103,7 @@ def _digest(text: str, algorithm: str, *, only_base64: bool = False) -> bytes:
             return nix32.decode(text)
         if len(text) == (size + 2) // 3 * 4:
             return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, binascii.Error, Nix32Error) as error:
         raise HashError(f"{text!r} is no {algorithm} digest: {error}") from error
     raise HashError(f"{text!r} has the wrong length for a {algorithm} digest")
 

@@ -21,7 +21,7 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=True
 ).encode
-_LONG_FLOAT = re.compile(r"(-?)(\d)(\d{15})\.0")
+_LONG_FLOAT = re.compile(r"(-?)(\d)(\d{15})\.(\d)")
 
 
 def dumps(value: JSON) -> str:
@@ -30,10 +30,11 @@ def dumps(value: JSON) -> str:
     Raises
     ------
     FormatError
-        For what JSON can not hold.
+        For what JSON can not hold, such as text that is no Unicode.
     """
     try:
         text = _encode(value)
+        text.encode()
         # Rare, so found in the text rather than looked for in every value.
         return _walk(value) if _LONG_FLOAT.search(text) else text
     except (TypeError, ValueError, RecursionError) as error:
@@ -54,6 +55,6 @@ def _walk(value: JSON) -> str:
 
 
 def _exponent(found: re.Match[str]) -> str:
-    sign, first, rest = found.groups()
-    rest = rest.rstrip("0")
+    sign, first, rest, tenth = found.groups()
+    rest = (rest + tenth).rstrip("0")
     return f"{sign}{first}{'.' if rest else ''}{rest}e+15"

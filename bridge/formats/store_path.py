@@ -118,7 +118,7 @@ def _make(kind: str, inner: str, name: str) -> str:
 
 
 def _with_references(kind: str, references: Iterable[str], *, self_reference: bool = False) -> str:
-    parts = [kind, *sorted(references)]
+    parts = [kind, *sorted(set(references))]
     if self_reference:
         parts.append("self")
     return ":".join(parts)

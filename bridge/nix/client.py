@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from bridge.formats import nar, store_path
-from bridge.formats.hashes import Hash
+from bridge.formats.hashes import ALGORITHMS, Hash
 
 from . import wire
 from .activity import INFO
@@ -48,6 +49,7 @@ _MINOR = 38
 _OLDEST = 32
 """Nix 2.4: framed uploads, structured errors, derivation outputs."""
 
+_METHOD = re.compile(rf"text:sha256|fixed:(?:r:|git:)?(?:{'|'.join(ALGORITHMS)})")
 _LOG_LINES = (101, 107)
 
 _HANDSHAKE_TIMEOUT = 30.0
@@ -619,6 +621,12 @@ class Connection:
             Sent as they come, in constant memory. If they raise, the connection is given up.
         """
         store_path.check_name(name)
+        if not _METHOD.fullmatch(method_algorithm):
+            # Nix would not read the upload that follows, and both sides would wait.
+            raise NixError(
+                f"{method_algorithm!r} is no method and algorithm that Nix knows",
+                hint="such as fixed:r:sha256 (an archive), fixed:sha256 (a file) or text:sha256",
+            )
         refers = sorted({_checked(path) for path in references})
         op = f"add {name}"
         with self._operation(op):

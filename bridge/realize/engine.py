@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation import Instantiated, derivation_references
 from bridge.formats.errors import BridgeError
@@ -33,16 +33,15 @@ from bridge.store.locks import holder as lock_holder
 from bridge.store.objects import add_nar, add_texts, remove_tree
 from bridge.store.trace import Realization, realizations
 
-from .build_local import build_local
-from .build_nix import NixBuilder
 from .errors import Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Started, Waiting
-from .fetch import fetch
 from .matchers import Candidate, Matcher, apply, latest, needed, only, takes_many
 from .places import Places
-from .run_python import run_python
 from .task import Context, Task
 from .workers import ForkExecutor, default_jobs
+
+if TYPE_CHECKING:
+    from .build_nix import NixBuilder
 
 __all__ = ["Choice", "Options", "Outcome", "realize"]
 
@@ -152,7 +151,8 @@ class _Engine:
         self._options = options
         self._report = report
         self._context = Context(store, Places(store, nix), report)
-        self._nix = NixBuilder(self._context, nix) if nix is not None else None
+        self._installation = nix
+        self._nix: NixBuilder | None = None
         self._own_executor = ForkExecutor() if executor is None else None
         self._executor: Executor = executor or self._own_executor  # type: ignore[assignment]
         self._threads: ThreadPoolExecutor | None = None
@@ -358,15 +358,20 @@ class _Engine:
         builder = self._options.builder if stage.policy.builder == "auto" else stage.policy.builder
         if builder == "local" and not node.foreign:
             return False
-        if self._nix is None and (builder == "nix" or node.foreign):
+        if self._installation is None and (builder == "nix" or node.foreign):
             raise RealizeError(
                 f"the stage {node.name} needs Nix, and there is none", hint="install Nix, or use --builder local"
             )
-        return self._nix is not None
+        return self._installation is not None
 
     def _start(self, node: Node, resolved: Instantiated, candidates: Sequence[Candidate], missing: int) -> None:
         self._rebuild.discard(node)
         self._clean_up()
+        if self._installation is not None and self._nix is None:
+            # Imported late, like all that only a build needs: often there is nothing to build.
+            from .build_nix import NixBuilder
+
+            self._nix = NixBuilder(self._context, self._installation)
         if self._goes_to_nix(node) and self._nix_works(node):
             self._for_nix.append(Task(node, resolved, ()))
             return
@@ -395,7 +400,7 @@ class _Engine:
             if builder == "nix" or node.foreign:
                 raise
             self._report(Note(f"Nix is there but can not be used, so the local builder builds: {error}"))
-            self._nix = None
+            self._installation = None
             return False
 
     def _make(self, task: Task) -> Realization:
@@ -404,13 +409,19 @@ class _Engine:
         recipe = task.node.stage.recipe
         if isinstance(recipe, FetchRecipe):
             self._report(Started(task.node, "fetch"))
+            from .fetch import fetch
+
             return fetch(self._context, task)
         self._provide(task)
         task = Task(task.node, task.resolved, tuple(self._input_closure(task)), task.index, task.seed)
         if isinstance(recipe, PythonRecipe):
             self._report(Started(task.node, "python", task.index))
+            from .run_python import run_python
+
             return run_python(self._context, self._executor, task)
         self._report(Started(task.node, "local", task.index))
+        from .build_local import build_local
+
         return build_local(self._context, task)
 
     def _provide(self, task: Task) -> None:
@@ -442,7 +453,7 @@ class _Engine:
                 stack.extend(info.references)
             else:
                 in_nix.append(path)
-        if in_nix and self._nix is not None:
+        if in_nix and self._installation is not None and self._nix is not None:
             seen |= dict.fromkeys(self._nix.closure(in_nix))
         return list(seen)
 

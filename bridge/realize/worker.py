@@ -160,11 +160,14 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
         found(**arguments)
         return {"metrics": run.metrics, "host": host_facts()}
     except BaseException as error:
-        return {"error": describe(error)}
+        return {"error": describe(error, {shown for shown, _ in positions.values()})}
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """An exception for the log and for the message: without the worker's own frames."""
+def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
+    """An exception for the log and for the message: without the worker's own frames.
+
+    Its place is the last one in the user's own files, not deep in a library.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
         trace = trace.tb_next
@@ -174,7 +177,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace))
-    frames = traceback.extract_tb(trace)
+    every = list(traceback.extract_tb(trace))
+    frames = [frame for frame in every if frame.filename in users] or every
     sys.stderr.write(text)
     said = f": {error}" if str(error) else ""
     return {

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def _derivation(
 
 def _python(stage: Stage, recipe: PythonRecipe, parts: Parts, text: Text) -> Derivation:
     code = stage_code(recipe.function, recipe.decorated_at)
-    found = _tree_object(f"{stage.name}-code", code.tree, code)
+    found = _code_object(f"{stage.name}-code", code)
     parts.objects.append(found)
     parts.sources.add(found.path)
     config: dict[str, Any] = {}
@@ -243,6 +243,12 @@ def source_object(stage: Stage, recipe: SourceRecipe | HostRecipe) -> SourceObje
             return _disk_object(stage, path, keep)
         case HostRecipe(program):
             return _tree_object(stage.name, _host_tree(stage, program), None)
+
+
+@cache
+def _code_object(name: str, code: Code) -> SourceObject:
+    """The object of a function's code, once for all the stages that it is varied to."""
+    return _tree_object(name, code.tree, code)
 
 
 def _tree_object(name: str, tree: nar.Node, code: Code | None) -> SourceObject:

@@ -8,7 +8,7 @@ r"""Derivations as ATerm: the contents of `.drv` files.
 
 Source: Nix manual, "Derivation ATerm format" (`protocols/derivation-aterm.md`).
 
-The parser is our own: `pynixutil.drvparse` goes through Python's `ast`, does about a tenth as many
+The parser is our own: `pynixutil.drvparse` goes through Python's `ast`, does a third as many
 derivations a second (`tests/bench/bench_aterm.py`), takes UTF-8 only and does not tell a malformed
 file from a good one. The tests hold the two against each other.
 """
@@ -32,6 +32,7 @@ from .types import (
     InputOutputs,
     Output,
     bytewise,
+    to_bytes,
 )
 
 __all__ = [
@@ -144,11 +145,17 @@ def unparse(drv: Derivation) -> bytes:
     Raises
     ------
     DerivationError
-        For dynamic outputs, which the plain form does not hold.
+        For dynamic outputs, which the plain form does not hold, and for a quotation mark or a backslash
+        where the form has no escapes.
     """
+    bare = [drv.system, *drv.outputs, *drv.input_drvs, *drv.input_srcs]
     for path, used in drv.input_drvs.items():
         if used.dynamic:
             raise DerivationError(f"{drv.name} uses dynamic outputs of {path}; the plain ATerm can not hold them")
+        bare += used.outputs
+    if not _is_bare("".join(bare)):
+        bad = next(text for text in bare if not _is_bare(text))
+        raise DerivationError(f"{drv.name}: the ATerm can not hold {bad!r}, which would need escapes where it has none")
     text = unparse_parts(
         drv.outputs,
         {path: used.outputs for path, used in drv.input_drvs.items()},
@@ -158,7 +165,12 @@ def unparse(drv: Derivation) -> bytes:
         drv.args,
         drv.env,
     )
-    return text.encode("utf-8", "surrogateescape")
+    return to_bytes(text)
+
+
+def _is_bare(text: str) -> bool:
+    """Whether this may stand where Nix prints without escapes: in names, paths and the system."""
+    return '"' not in text and "\\" not in text
 
 
 # ----------------------------------------------------------------------------------------- parsing
@@ -212,6 +224,9 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
         raise _repeated("source", sources, text, range(at, at + count))
     at += count
     system, builder = strings[at : at + 2]
+    if not _is_bare("".join(strings[: at + 1])):
+        index = next(index for index in range(at + 1) if not _is_bare(strings[index]))
+        raise _at_string(f"{strings[index]!r} holds what Nix does not escape here", text, index)
     at += 2
     count = shape["args"].count('"')
     args = tuple(strings[at : at + count])

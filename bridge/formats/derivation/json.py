@@ -15,10 +15,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast, get_args
 
-from bridge.formats.errors import DerivationJSONError, FormatError
+from bridge.formats.errors import DerivationJSONError, FormatError, StorePathError
 from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.nix_json import dumps
-from bridge.formats.store_path import STORE_DIR, Method, base_name, parse
+from bridge.formats.store_path import STORE_DIR, Method, base_name, check_name, parse
 
 from .types import (
     Deferred,
@@ -65,12 +65,16 @@ def to_json(drv: Derivation) -> dict[str, Any]:
         "version": VERSION,
     }
     if structured is not None:
-        lifted = json.loads(structured)
-        if dumps(lifted) != structured:
+        try:
+            lifted = json.loads(structured)
+            same = isinstance(lifted, dict) and dumps(lifted) == structured
+        except (ValueError, RecursionError, FormatError) as error:
+            raise DerivationJSONError(f"{drv.name} has no JSON there: {error}", key=f"env.{STRUCTURED}") from error
+        if not same:
             raise DerivationJSONError(
                 f"the structured attributes of {drv.name} are not printed as Nix prints them, so that JSON "
                 "version 4 can not give them back unchanged",
-                key="env.__json",
+                key=f"env.{STRUCTURED}",
             )
         value["structuredAttrs"] = lifted
     return value
@@ -106,15 +110,23 @@ def _output_to_json(output: Output) -> dict[str, Any]:
 
 
 def _check_utf8(drv: Derivation) -> None:
-    for key, text in [("builder", drv.builder), *(("args", arg) for arg in drv.args), *drv.env.items()]:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
+    texts = [("system", drv.system), ("builder", drv.builder), *(("args", arg) for arg in drv.args)]
+    for key, text in [*texts, *(("env", name) for name in drv.env), *drv.env.items()]:
+        if not _is_unicode(text):
             raise DerivationJSONError(
                 f"{drv.name} holds a byte that is not UTF-8 in {key}, which JSON can not hold",
                 key=key,
                 hint="use the ATerm form (--aterm)",
-            ) from error
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there is no surrogate in `text`, neither an escaped byte nor half of a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # ----------------------------------------------------------------------------------------- reading
@@ -149,19 +161,23 @@ def from_json(value: object, key: str = "") -> Derivation:
     """
     top = _object(value, key)
     _version(top, _join(key, "version"))
-    name = _get(top, "name", _text, key)
+    name = _get(top, "name", _name, key)
     inputs = _get(top, "inputs", _object, key)
     at = _join(key, "inputs")
-    env = {k: _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()}
+    env = {
+        _text(k, _join(key, "env")): _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()
+    }
     if STRUCTURED in env:
         raise DerivationJSONError("is reserved; use structuredAttrs", key=_join(key, f"env.{STRUCTURED}"))
     if "structuredAttrs" in top:
-        env[STRUCTURED] = dumps(cast(Any, _get(top, "structuredAttrs", _object, key)))
+        env[STRUCTURED] = _get(top, "structuredAttrs", _structured, key)
     outputs = _get(top, "outputs", _object, key)
     drvs = _get(inputs, "drvs", _object, at)
     return Derivation(
         name=name,
-        outputs={o: _output(v, name, o, _join(key, f"outputs.{o}")) for o, v in outputs.items()},
+        outputs={
+            _name(o, _join(key, "outputs")): _output(v, name, o, _join(key, f"outputs.{o}")) for o, v in outputs.items()
+        },
         input_drvs={_path(p, _join(at, "drvs")): _inputs(v, _join(at, f"drvs.{p}")) for p, v in drvs.items()},
         input_srcs=tuple(_path(p, _join(at, "srcs")) for p in _get(inputs, "srcs", _texts, at)),
         system=_get(top, "system", _text, key),
@@ -196,13 +212,31 @@ def _object(value: object, key: str) -> dict[str, object]:
 def _text(value: object, key: str) -> str:
     if not isinstance(value, str):
         raise DerivationJSONError(f"must be a string, not {type(value).__name__}", key=key)
+    if not _is_unicode(value):
+        raise DerivationJSONError("holds half of a surrogate pair, which is no text", key=key)
     return value
+
+
+def _name(value: object, key: str) -> str:
+    try:
+        return check_name(_text(value, key))
+    except StorePathError as error:
+        raise DerivationJSONError(error.message, key=key, hint=error.hint) from error
 
 
 def _texts(value: object, key: str) -> list[str]:
     if not isinstance(value, list):
         raise DerivationJSONError(f"must be a list of strings, not {type(value).__name__}", key=key)
     return [_text(item, f"{key}[{number}]") for number, item in enumerate(value)]
+
+
+def _structured(value: object, key: str) -> str:
+    try:
+        return dumps(cast(Any, _object(value, key)))
+    except DerivationJSONError:
+        raise
+    except FormatError as error:
+        raise DerivationJSONError(error.message, key=key) from error
 
 
 def _path(name: str, key: str) -> str:
@@ -238,9 +272,10 @@ def _method(value: object, key: str) -> Method:
 
 
 def _algorithm(value: object, key: str) -> str:
-    if value not in ALGORITHMS:
-        raise DerivationJSONError(f"{value!r} is none of {', '.join(ALGORITHMS)}", key=key)
-    return str(value)
+    name = _text(value, key)
+    if name not in ALGORITHMS:
+        raise DerivationJSONError(f"{name!r} is none of {', '.join(ALGORITHMS)}", key=key)
+    return name
 
 
 def _input_addressed(entry: dict[str, object], name: str, output: str, key: str) -> Output:

@@ -30,6 +30,7 @@ from .types import (
     Impure,
     InputAddressed,
     Output,
+    to_bytes,
 )
 
 __all__ = [
@@ -75,7 +76,7 @@ def modulo(drv: Derivation, input_modulo: Callable[[str], Modulo], *, mask: bool
         outputs = dict.fromkeys(outputs, Deferred())
         env = {key: "" if key in outputs else value for key, value in env.items()}
     text = unparse_parts(outputs, inputs, drv.input_srcs, drv.system, drv.builder, drv.args, env)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(to_bytes(text)).hexdigest()
 
 
 def fill_outputs(drv: Derivation, input_modulo: Callable[[str], Modulo]) -> Derivation:

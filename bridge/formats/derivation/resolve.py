@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from bridge.formats.errors import DerivationError
+
 from .modulo import fill_outputs
 from .placeholders import upstream_output
 from .types import Deferred, Derivation
@@ -32,10 +34,14 @@ def resolve(drv: Derivation, chosen: Mapping[tuple[str, str], str]) -> Derivatio
     ------
     KeyError
         For an input that is not in `chosen`.
+    DerivationError
+        For dynamic outputs: those of a derivation that is itself yet to be built.
     """
     sources = set(drv.input_srcs)
     rewrites: dict[str, str] = {}
     for path, used in drv.input_drvs.items():
+        if used.dynamic:
+            raise DerivationError(f"{drv.name} uses dynamic outputs of {path}, which can not be resolved")
         for output in used.outputs:
             target = chosen[path, output]
             sources.add(target)

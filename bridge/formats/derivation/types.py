@@ -26,6 +26,7 @@ __all__ = [
     "InputOutputs",
     "Output",
     "bytewise",
+    "to_bytes",
 ]
 
 
@@ -140,8 +141,12 @@ class Derivation:
         ------
         DerivationError
             For no output at all, outputs of several kinds, or several fixed outputs.
+        StorePathError
+            For a name, its own or an output's, that Nix does not allow.
         """
         check_name(self.name)
+        for name in self.outputs:
+            check_name(name)
         if not self.outputs:
             raise DerivationError(f"the derivation {self.name} has no outputs")
         kinds = {type(output) for output in self.outputs.values()}
@@ -159,4 +164,18 @@ def bytewise(texts: Iterable[str]) -> list[str]:
     if len(listed) < 2 or all(map(str.isascii, listed)):
         listed.sort()
         return listed
-    return sorted(listed, key=lambda text: text.encode("utf-8", "surrogateescape"))
+    return sorted(listed, key=to_bytes)
+
+
+def to_bytes(text: str) -> bytes:
+    """The bytes that `text` stands for.
+
+    Raises
+    ------
+    DerivationError
+        For half of a surrogate pair, which stands for none.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise DerivationError(f"{text[error.start]!r} is no character that bytes could stand for") from error

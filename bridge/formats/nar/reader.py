@@ -11,6 +11,7 @@ from typing import Protocol
 
 from bridge.formats.errors import NarError
 
+from .wire import is_name
 from .writer import CHUNK
 
 __all__ = [
@@ -205,7 +206,7 @@ def _chunks(tokens: _Tokens, size: int) -> Iterator[bytes]:
 def _entry_name(tokens: _Tokens, last: bytes, path: tuple[str, ...]) -> bytes:
     tokens.expect(b"(", b"name")
     name = tokens.string(_MAX_NAME, "a file name")
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+    if not is_name(name):
         raise NarError(f"{name!r} in {_show(path)} is no file name", position=tokens.position)
     if name <= last:
         fault = "twice" if name == last else f"behind {last!r}, out of order"

@@ -25,6 +25,11 @@ def size_field(size: int) -> bytes:
     return _length(size)
 
 
+def is_name(name: bytes) -> bool:
+    """Whether an entry of a directory may be called this."""
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+
+
 MAGIC = string(b"nix-archive-1")
 OPEN = string(b"(") + string(b"type")
 CLOSE = string(b")")

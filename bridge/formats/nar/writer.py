@@ -52,6 +52,9 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
     current: str | None = root
     status = os.lstat(root)
     while True:
+        if len(buffer) >= CHUNK:
+            yield bytes(buffer)
+            buffer.clear()
         if current is not None:
             mode = status.st_mode
             if stat.S_ISREG(mode):
@@ -61,9 +64,6 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
                 if size <= CHUNK:
                     data = _read_small(current, size)
                     buffer += data
-                    if len(buffer) >= CHUNK:
-                        yield bytes(buffer)
-                        buffer.clear()
                 else:
                     yield bytes(buffer)
                     buffer.clear()
