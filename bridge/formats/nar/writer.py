@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bridge.formats.errors import NarError
@@ -17,11 +17,14 @@ from . import wire
 
 __all__ = ["CHUNK", "Visit", "pack", "pack_chunks"]
 
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 CHUNK = 1 << 20
 """How many bytes of a file are held in memory at once."""
 
-Visit = Callable[[str, os.stat_result], None]
-"""Called for each object behind its contents were read (a directory: behind its entries)."""
+Visit = Callable[[str, os.stat_result, str | int], None]
+"""Called for each object behind its contents were read (a directory: behind its entries): its path, its
+status, and what system calls reach it by best: an open descriptor for a file, else the path again."""
 
 Filter = Callable[[str, os.stat_result], bool]
 """Whether the object at this path, with this lstat, is archived."""
@@ -46,61 +49,104 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
         When something can not be read.
     """
     buffer = bytearray(wire.MAGIC)
-    # An explicit stack: trees may be deeper than Python's recursion limit.
     root = os.fspath(path)
+    # An explicit stack: trees may be deeper than Python's recursion limit.
     stack: list[tuple[str, os.stat_result, Iterator[os.DirEntry[str]]]] = []
-    current: str | None = root
     status = os.lstat(root)
-    while True:
-        if len(buffer) >= CHUNK:
-            yield bytes(buffer)
-            buffer.clear()
-        if current is not None:
-            mode = status.st_mode
-            if stat.S_ISREG(mode):
-                buffer += wire.EXECUTABLE_HEAD if mode & stat.S_IXUSR else wire.FILE_HEAD
-                size = status.st_size
-                buffer += wire.size_field(size)
-                if size <= CHUNK:
-                    data = _read_small(current, size)
-                    buffer += data
-                else:
-                    yield bytes(buffer)
-                    buffer.clear()
-                    yield from _read_large(current, size)
-                buffer += wire.padding(size)
-                buffer += wire.CLOSE
-            elif stat.S_ISLNK(mode):
-                buffer += wire.SYMLINK + wire.string(os.fsencode(os.readlink(current))) + wire.CLOSE
-            elif stat.S_ISDIR(mode):
-                buffer += wire.DIRECTORY
-                stack.append((current, status, _entries(current)))
-                current = None
-                continue
-            else:
-                raise NarError(f"{current} is a {_kind(mode)}; an archive holds files, folders and links only")
-            if visit is not None:
-                visit(current, status)
-            if not stack:
-                break
-            buffer += wire.CLOSE
+    if stat.S_ISDIR(status.st_mode):
+        buffer += wire.DIRECTORY
+        stack.append((root, status, _entries(root)))
+    else:
+        yield from _leaf(buffer, root, status, visit)
+    while stack:
         folder, folder_status, entries = stack[-1]
-        current = None
         for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if keep is None or keep(entry.path, status):
-                current = entry.path
-                buffer += wire.ENTRY + wire.string(os.fsencode(entry.name)) + wire.NODE
+            place = entry.path
+            # A file's status comes from its descriptor, which spares a walk along its path.
+            is_file = keep is None and entry.is_file(follow_symlinks=False)
+            found = None if is_file else entry.stat(follow_symlinks=False)
+            if keep is not None and found is not None and not keep(place, found):
+                continue
+            buffer += wire.ENTRY + wire.string(os.fsencode(entry.name)) + wire.NODE
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                buffer += wire.DIRECTORY
+                stack.append((place, found, _entries(place)))
                 break
+            # Nothing comes of a small file: it went into the buffer.
+            yield from _leaf(buffer, place, found, visit)
+            buffer += wire.CLOSE
+            if len(buffer) >= CHUNK:
+                yield bytes(buffer)
+                buffer.clear()
         else:
             stack.pop()
             buffer += wire.CLOSE
             if visit is not None:
-                visit(folder, folder_status)
-            if not stack:
-                break
-            buffer += wire.CLOSE
+                visit(folder, folder_status, folder)
+            if stack:
+                buffer += wire.CLOSE
     yield bytes(buffer)
+
+
+def _leaf(buffer: bytearray, path: str, status: os.stat_result | None, visit: Visit | None) -> Iterable[bytes]:
+    """Add a file or a link to the buffer; gives the chunks of a large file, with the buffer before them.
+
+    Parameters
+    ----------
+    status
+        None for what is known to be a file.
+    """
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        buffer += wire.SYMLINK + wire.string(os.fsencode(os.readlink(path))) + wire.CLOSE
+        if visit is not None:
+            visit(path, status, path)
+        return ()
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        raise NarError(f"{path} is a {_kind(status.st_mode)}; an archive holds files, folders and links only")
+    descriptor = os.open(path, _OPEN)
+    try:
+        status = os.fstat(descriptor)
+        size = status.st_size
+        buffer += wire.EXECUTABLE_HEAD if status.st_mode & stat.S_IXUSR else wire.FILE_HEAD
+        buffer += wire.size_field(size)
+        if size > CHUNK:
+            return _large(buffer, os.dup(descriptor), path, status, visit)
+        # One byte more than its status said, to see a file that grows.
+        data = os.read(descriptor, size + 1)
+        if len(data) != size:
+            raise _changed(path)
+        if visit is not None:
+            visit(path, status, descriptor)
+    finally:
+        os.close(descriptor)
+    buffer += data
+    buffer += wire.padding(size)
+    buffer += wire.CLOSE
+    return ()
+
+
+def _large(
+    buffer: bytearray, descriptor: int, path: str, status: os.stat_result, visit: Visit | None
+) -> Iterator[bytes]:
+    """The rest of a file that is read in pieces; closes the descriptor."""
+    try:
+        yield bytes(buffer)
+        buffer.clear()
+        left = status.st_size
+        while left:
+            chunk = os.read(descriptor, min(CHUNK, left))
+            if not chunk:
+                raise _changed(path)
+            left -= len(chunk)
+            yield chunk
+        if os.read(descriptor, 1):
+            raise _changed(path)
+        if visit is not None:
+            visit(path, status, descriptor)
+    finally:
+        os.close(descriptor)
+    buffer += wire.padding(status.st_size)
+    buffer += wire.CLOSE
 
 
 def pack(
@@ -118,31 +164,6 @@ def pack(
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as found:
         return iter(sorted(found, key=lambda entry: os.fsencode(entry.name)))
-
-
-def _read_small(path: str, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        # One byte more than lstat said, to see a file that grows.
-        data = os.read(descriptor, size + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) != size:
-        raise _changed(path)
-    return data
-
-
-def _read_large(path: str, size: int) -> Iterator[bytes]:
-    left = size
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-        while left:
-            chunk = file.read(min(CHUNK, left))
-            if not chunk:
-                raise _changed(path)
-            left -= len(chunk)
-            yield chunk
-        if file.read(1):
-            raise _changed(path)
 
 
 def _changed(path: str) -> NarError:

@@ -1,0 +1,37 @@
+{
+  description = "nixbridge: Nix for stages that are not deterministic";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      eachSystem = f: nixpkgs.lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
+    in
+    {
+      packages = eachSystem (pkgs: rec {
+        nixbridge = pkgs.python3Packages.callPackage ./nix/package.nix { };
+        default = nixbridge;
+      });
+
+      apps = eachSystem (pkgs: rec {
+        nixbridge = {
+          type = "app";
+          program = "${self.packages.${pkgs.system}.nixbridge}/bin/nixbridge";
+        };
+        default = nixbridge;
+      });
+
+      devShells = eachSystem (pkgs: {
+        default = pkgs.callPackage ./nix/shell.nix { };
+      });
+
+      overlays.default = final: prev: {
+        nixbridge = final.python3Packages.callPackage ./nix/package.nix { };
+      };
+    };
+}
