@@ -117,11 +117,12 @@ def _lines(process: subprocess.Popen[bytes], descriptor: int, cancel: Cancel | N
     """The lines of nix-build's stderr as they come, until it ends."""
     rest = b""
     ended = False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     while True:
         if cancel is not None and cancel.is_set():
             raise NixCancelledError("the build was cancelled")
-        ready, _, _ = select.select([descriptor], [], [], _POLL)
-        if not ready:
+        if not poll.poll(_POLL * 1000):
             # Something that nix-build started may hold the pipe open for ever.
             if ended:
                 break

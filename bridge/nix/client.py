@@ -267,6 +267,7 @@ class Connection:
         self._in = wire.Reader(self._stream)
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self._closed = False
         self._lost: str | None = None
         self._refused: NixDaemonError | None = None
         self.version = 0
@@ -298,6 +299,7 @@ class Connection:
 
     def close(self) -> None:
         """End the connection, and the child if there is one; its temporary roots end with it."""
+        self._closed = True
         self._give_up("it was closed")
         if self._child is not None:
             self._child.end(_GRACE)
@@ -326,6 +328,8 @@ class Connection:
                 self._refused = error
                 raise
             except (OSError, NixConnectionError) as error:
+                if self._closed:
+                    raise NixConnectionError(f"can not {op}: the connection was closed meanwhile") from error
                 if self._lost is not None:
                     # Given up already, for a fault that is not the connection's.
                     raise
@@ -471,23 +475,26 @@ class Connection:
         rest = memoryview(b"")
         last = False
         link.setblocking(False)
+        poll = select.poll()  # select() fails where a process has many files open
+        poll.register(link, select.POLLIN | select.POLLOUT)
         try:
             while not last:
                 try:
                     frame = next(source)
                 except BaseException as error:
-                    # There is no way to take back half an object; what a file would get could even look whole.
+                    # The protocol has no way to take back half an object.
                     self._give_up(f"what was to be sent could not be read ({error})")
                     raise
                 last = len(frame) == wire.EMPTY
                 rest = memoryview(frame)
                 while rest:
-                    readable, writable, _ = select.select([link], [link], [], self._timeout)
-                    if not readable and not writable:
+                    ready = poll.poll(self._timeout * 1000)
+                    if not ready:
                         raise TimeoutError
-                    if readable:
+                    ((_, state),) = ready
+                    if state & ~select.POLLOUT:
                         self._listen(op)
-                    if writable:
+                    if state & ~select.POLLIN:
                         rest = rest[self._send(op, rest) :]
         except NixDaemonError:
             # Nix reads on to the end of the upload before it takes another request.
@@ -618,7 +625,9 @@ class Connection:
         references
             Store paths that the object refers to; Nix must have them.
         chunks
-            Sent as they come, in constant memory. If they raise, the connection is given up.
+            Sent as they come, in constant memory. If they raise, the connection is given up and a NAR
+            is not added; the part of a plain file may remain, under the path of that part (Nix 2.8 takes
+            a lost connection for the file's end).
         """
         store_path.check_name(name)
         if not _METHOD.fullmatch(method_algorithm):

@@ -348,17 +348,18 @@ def test_an_unknown_method_is_refused_before_anything_is_sent(link: Connection, 
 
 
 @pytest.mark.nix
-def test_an_upload_whose_source_fails_adds_nothing(link: Connection, served: Installation) -> None:
+def test_an_upload_whose_source_fails_adds_nothing(link: Connection, served: Installation, tree: Path) -> None:
     def chunks() -> Iterator[bytes]:
-        yield b"half"
-        yield bytes(1 << 20)
+        yield archive(tree)[:2_000_000]
         raise FileNotFoundError("gone")
 
     with pytest.raises(FileNotFoundError, match="gone"):
-        link.add_to_store("half", "fixed:sha256", (), chunks())
+        link.add_to_store("half", "fixed:r:sha256", (), chunks())
     with pytest.raises(NixConnectionError, match="could not be read"):
         link.is_valid_path(MISSING)
-    assert not list(served.real_path("/nix/store").glob("*-half"))
+    with connect(served) as other:
+        left = [f"/nix/store/{path.name}" for path in served.real_path("/nix/store").glob("*-half")]
+        assert other.query_valid_paths(left) == set()
 
 
 @pytest.mark.nix
@@ -377,6 +378,17 @@ def test_a_closed_connection_says_so(link: Connection) -> None:
     with pytest.raises(NixConnectionError, match="it was closed") as caught:
         link.is_valid_path(MISSING)
     assert caught.value.hint == "connect again"
+
+
+@pytest.mark.nix
+def test_a_connection_that_another_thread_closes_says_so(nix: Installation) -> None:
+    with connect(nix) as link:
+        assert link.process is not None
+        link.process.send_signal(signal.SIGSTOP)
+        threading.Timer(0.2, link.close).start()
+        with pytest.raises(NixConnectionError, match="closed meanwhile"):
+            link.is_valid_path(MISSING)
+        link.process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.nix
@@ -407,14 +419,15 @@ def test_the_child_ends_with_its_connection(nix: Installation) -> None:
 
 @pytest.mark.nix
 def test_a_daemon_that_is_killed_in_an_upload_is_told(daemon: Installation) -> None:
+    listener = daemon_of(daemon)
     with connect(daemon) as link:
-        # The daemon has a process for each connection, the only child that it has here.
-        (server,) = children(daemon_of(daemon))
 
         def chunks() -> Iterator[bytes]:
             for number in range(200):
                 if number == 50:
-                    os.kill(server, signal.SIGKILL)
+                    # One for each connection, those of our knocking on the door among them.
+                    for server in children(listener):
+                        os.kill(server, signal.SIGKILL)
                 yield bytes(1 << 20)
 
         with pytest.raises(NixConnectionError, match="the connection to Nix broke"):
