@@ -54,17 +54,21 @@ __all__ = [
 # Imported at first use, so that the command starts fast.
 _HOMES = {
     "formats.errors": ["BridgeError"],
-    "realize.engine": ["Options", "realize"],
+    "realize.engine": ["Options"],
     "realize.matchers": ["Candidate", "best", "every", "exact", "latest", "only", "some"],
-    "stages.define": ["fetchurl", "flake", "host", "nix", "shell", "source", "stage"],
+    "stages.define": ["fetchurl", "flake", "host", "shell", "source", "stage"],
     "stages.plan": ["Plan", "instantiate"],
     "stages.values": ["Stage", "out"],
     "store.layout": ["Store", "open_store"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+_CALLED_ROOMS = ("nix", "realize")
+"""Rooms that are functions as well; see `_room`."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CALLED_ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,9 +14,6 @@ from bridge import __version__
 from bridge.formats.errors import BridgeError
 
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 app = typer.Typer(
     name="nixbridge",
@@ -204,7 +201,8 @@ def doctor(store: StoreOption = None, json: JsonOption = False) -> None:
 
 def main() -> NoReturn:
     """Run the command line; errors of the user's become one message and exit status 1."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGTERM, _end)
     try:
         app(prog_name="nixbridge")
     except BridgeError as error:
@@ -212,12 +210,10 @@ def main() -> NoReturn:
 
         print_error(error)
         sys.exit(1)
-    except _Terminated:
-        print("nixbridge: terminated; the same command goes on from here", file=sys.stderr)
-        sys.exit(TERMINATED)
-    except KeyboardInterrupt:
-        print("nixbridge: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except _Ended as ended:
+        what = "interrupted" if ended.signal == signal.SIGINT else "terminated"
+        print(f"nixbridge: {what}; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + ended.signal)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
         sys.stderr.close()
@@ -225,11 +221,13 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-class _Terminated(BaseException):
-    """SIGTERM."""
+class _Ended(BaseException):
+    """A signal asked us to end; not KeyboardInterrupt, which Typer takes for its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
 
 
-def _terminate(number: int, frame: FrameType | None) -> Any:
-    # A second one must not disturb the cleaning up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Ended(number)

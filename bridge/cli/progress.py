@@ -98,9 +98,9 @@ class Progress:
                 return f"{paint('⚠', 'yellow')} {node.name}: not realized, since {because.name} failed"
             case Waiting(node, holder):
                 return f"{paint('⏳', 'yellow')} {node.name}: waiting for {holder}"
-            case Chosen(node, matcher, candidates, chosen, _):
+            case Chosen(node, matcher, candidates, chosen):
                 self._chosen += 1
-                if len(candidates) > 1 and not self._quiet and matcher is not None:
+                if len(candidates) > 1 and not self._quiet and not node.stage.policy.deterministic:
                     return candidate_table(node, matcher, candidates, chosen)
             case Note(text):
                 return f"{paint('note:', 'yellow')} {text}"

@@ -30,7 +30,7 @@ from bridge.store.trace import Realization, record
 
 from .errors import BuildError, PromiseError
 from .events import Line, Phase
-from .task import Context, Task, log_tail, work_folder
+from .task import Context, Task, how_it_ended, log_tail, work_folder
 
 __all__ = ["build_local"]
 
@@ -55,24 +55,12 @@ def build_local(context: Context, task: Task) -> Realization:
     own = {path: store.real_path(path) for path in scratch.values()}
     log = task.new_log(store)
     started = time.time()
-    try:
-        with work_folder(store) as folder, disk_errors(f"{store.root} can not be written"):
-            for place in own.values():
-                # Left by a build that died: it holds no lock and has no record.
-                remove_tree(place)
-            _run(context, task, folder, log, scratch, own)
-        stopped = time.time()
-        _check_outputs(task, scratch, own, log)
-        context.report(Phase(task.node, "adding to the store"))
-        infos = {name: _take(context, task, name, path) for name, path in scratch.items()}
-    except BaseException:
-        for path, place in own.items():
-            if not store.is_valid(path):
-                remove_tree(place)
-        raise
+    # All valid: made by a process that died between registering and recording.
+    outputs = scratch if all(map(store.is_valid, own)) else _build(context, task, log, scratch, own)
+    stopped = time.time()
     made = Realization(
         drv=task.resolved.path,
-        outputs={name: info.path for name, info in infos.items()},
+        outputs=outputs,
         stage=task.node.name,
         stage_drv=task.node.path,
         runner="local",
@@ -81,9 +69,29 @@ def build_local(context: Context, task: Task) -> Realization:
         host={"machine": platform.machine(), "release": platform.release(), "system": platform.system()},
         index=task.index,
         seed=task.seed,
-        log=log.name,
+        log=log.name if log.exists() else None,
     )
     return record(store, made)
+
+
+def _build(context: Context, task: Task, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> dict[str, str]:
+    """Run the builder and take in what it made: output name to store path."""
+    store = context.store
+    try:
+        with work_folder(store) as folder, disk_errors(f"{store.root} can not be written"):
+            for path, place in own.items():
+                # Left by a build that died: it holds no lock and has no record.
+                store.info_file(path).unlink(missing_ok=True)
+                remove_tree(place)
+            _run(context, task, folder, log, scratch, own)
+        _check_outputs(task, scratch, own, log)
+        context.report(Phase(task.node, "adding to the store"))
+        return {name: _take(context, task, name, path).path for name, path in scratch.items()}
+    except BaseException:
+        for path, place in own.items():
+            if not store.is_valid(path):
+                remove_tree(place)
+        raise
 
 
 def _scratch_path(name: str) -> str:
@@ -153,9 +161,8 @@ def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str,
     status = process.wait()
     context.check()
     if status:
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         raise BuildError(
-            f"the builder of the stage {name} {how}",
+            f"the builder of the stage {name} {how_it_ended(status)}",
             stage=name,
             log_tail=log_tail(log),
             hint=f"the whole log: {log}",
@@ -173,18 +180,31 @@ def _follow(context: Context, task: Task, process: subprocess.Popen[bytes], log:
             for line in process.stdout:
                 file.write(line)
                 context.report(Line(task.node, line.decode(errors="replace").rstrip("\n")))
+        # It may have closed its stdout and go on; left unreaped, so that its group stays its own.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     finally:
         killer.finish()
         process.stdout.close()
+        process.wait()
 
 
 class _Killer:
-    """Ends a builder's process group when the run is interrupted, and what it left when it ended."""
+    """Ends a builder's process group when the run is interrupted, and what it left when it ended.
+
+    A guard, a shell of its own, ends the group where this process itself is killed: a builder that went on
+    would write into the output that the next process builds.
+    """
 
     def __init__(self, context: Context, process: subprocess.Popen[bytes]) -> None:
         self._context = context
         self._process = process
         self._done = threading.Event()
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", f"read end || kill -s KILL -- -{process.pid}"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            cwd="/",
+        )
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -195,6 +215,10 @@ class _Killer:
                 if not self._done.wait(_GRACE):
                     self._send(signal.SIGKILL)
                 return
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                # What it left running may hold its stdout open for ever.
+                self._send(signal.SIGKILL)
+                return
 
     def _send(self, sent: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -203,8 +227,8 @@ class _Killer:
     def finish(self) -> None:
         self._done.set()
         self._thread.join()
-        if self._process.poll() is None and self._context.cancelled.is_set():
-            self._send(signal.SIGKILL)
+        self._send(signal.SIGKILL)
+        self._guard.communicate(b"\n")
 
 
 def _check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:

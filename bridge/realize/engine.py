@@ -271,7 +271,9 @@ class _Engine:
         for one in realizations(self._context.store, resolved.path):
             if by_nix and one.runner == "local":
                 continue
-            paths = {name: self._context.places.find(path) for name, path in one.outputs.items()}
+            # The same path may hold a local result, which does not stand in for Nix's.
+            find = self._context.places.find_in_nix if by_nix else self._context.places.find
+            paths = {name: find(path) for name, path in one.outputs.items()}
             if all(path is not None for path in paths.values()):
                 found.append(Candidate(one, {name: path for name, path in paths.items() if path is not None}))
         return found
@@ -305,7 +307,7 @@ class _Engine:
         self._release(node)
         matcher = self._matcher(node)
         chosen = apply(matcher, candidates) or []
-        self._report(Chosen(node, matcher, candidates, chosen, self._fresh.get(node, 0)))
+        self._report(Chosen(node, matcher, candidates, chosen))
         self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), takes_many(matcher, chosen)))
 
     def _done(self, choice: Choice) -> None:
@@ -482,7 +484,8 @@ class _Engine:
                     continue
                 if not all(used in group or used in self._choices for used in node.inputs):
                     continue
-                if self._candidates(node, node.instantiated) or not self._lock(node, node.instantiated):
+                # In this order: what another process did before we had the lock counts.
+                if not self._lock(node, node.instantiated) or self._candidates(node, node.instantiated):
                     self._release(node)
                     continue
                 group[node] = Task(node, node.instantiated, ())
@@ -519,13 +522,18 @@ class _Engine:
             if node in made:
                 self._fresh[node] = 1
                 self._report(Finished(node, made[node]))
+        blamed = {path for failure in self._nix.failures for path in failure.failed} if error is None else set()
         for task in tasks:
             node = task.node
             if node in made:
                 if all(used in self._choices for used in node.inputs):
                     self._ready.append(node)
             elif all(used in made or used in self._choices for used in node.inputs):
-                self._fail(node, error if isinstance(error, BridgeError) else self._nix.failure(task))
+                # Without keep_going, Nix stops others when one fails: these did not fail.
+                if self._options.keep_going or not blamed or task.resolved.path in blamed:
+                    self._fail(node, error if isinstance(error, BridgeError) else self._nix.failure(task))
+                else:
+                    self._release(node)
             else:
                 self._release(node)
 
@@ -558,6 +566,9 @@ class _Engine:
         self._running.clear()
 
     def _close(self) -> None:
+        if self._own_executor is not None and self._context.cancelled.is_set():
+            # Where a second Ctrl-C came while the first was obeyed.
+            self._own_executor.stop(signal.SIGKILL)
         for pool in (self._threads, self._nix_thread):
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)

@@ -79,13 +79,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The stage is done: what the matcher chose of what there is; `fresh` counts the new realizations."""
+    """The stage is done: what the matcher chose of what there is."""
 
     node: Node
-    matcher: Matcher | None
+    matcher: Matcher
     candidates: Sequence[Candidate]
     chosen: Sequence[Candidate]
-    fresh: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -28,6 +32,7 @@ __all__ = ["fetch"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+_POLL = 0.2
 
 
 def fetch(context: Context, task: Task) -> Realization:
@@ -49,7 +54,8 @@ def fetch(context: Context, task: Task) -> Realization:
             context.check()
             context.report(Phase(task.node, url))
             try:
-                found = _download(context, task, url, file, recipe.hash.algorithm)
+                download = partial(_download, context, task, url, file, recipe.hash.algorithm)
+                found = _interruptible(context, download)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
                 reasons.append(f"{url}: {reason}")
@@ -77,6 +83,24 @@ def fetch(context: Context, task: Task) -> Realization:
         host={"url": url},
     )
     return record(context.store, made)
+
+
+def _interruptible(context: Context, download: Callable[[], Hash]) -> Hash:
+    """Download in a thread that can be left behind: a server that says nothing must not delay Ctrl-C."""
+    future: Future[Hash] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(download())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        done, _ = wait([future], timeout=_POLL)
+        if done:
+            return future.result()
+        context.check()
 
 
 def _opened(file: Path) -> BinaryIO:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bridge.formats.store_path import STORE_PATH
 from bridge.nix.installation import Installation
+from bridge.store.info import read_info
 from bridge.store.layout import Store
 
 __all__ = ["Places"]
@@ -23,9 +24,13 @@ class Places:
 
     def find(self, path: str) -> Path | None:
         """Where the object at a store path lies, or None."""
-        if self.store.is_valid(path):
-            return self.store.real_path(path)
-        return self.find_in_nix(path)
+        theirs = self.find_in_nix(path)
+        if not self.store.is_valid(path):
+            return theirs
+        # What the local builder made does not stand in for what Nix built.
+        if theirs is not None and read_info(self.store, path).content_address is None:
+            return theirs
+        return self.store.real_path(path)
 
     def find_in_nix(self, path: str) -> Path | None:
         """Where the Nix store has the object, or None.

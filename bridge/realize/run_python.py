@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -19,7 +18,7 @@ from bridge.store.trace import Realization, record
 from . import worker
 from .errors import BuildError, Interrupted, PromiseError
 from .events import Phase
-from .task import Context, Task, log_tail, work_folder
+from .task import Context, Task, how_it_ended, log_tail, work_folder
 
 __all__ = ["run_python"]
 
@@ -135,8 +134,15 @@ def _raise_failure(task: Task, status: int, result: dict[str, Any], log: Path) -
             line=error["line"],
         )
     if status or "metrics" not in result:
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        raise BuildError(f"the worker of the stage {name} {how}", stage=name, log_tail=log_tail(log), hint=hint)
+        place = task.node.stage.place
+        raise BuildError(
+            f"the worker of the stage {name} {how_it_ended(status)}",
+            stage=name,
+            log_tail=log_tail(log),
+            hint=hint,
+            file=place.file,
+            line=place.line,
+        )
 
 
 def _check_promises(task: Task, out: Path, log: Path) -> None:

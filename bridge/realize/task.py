@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from .errors import Interrupted
 from .events import Reporter
 from .places import Places
 
-__all__ = ["Context", "Task", "log_tail", "work_folder"]
+__all__ = ["Context", "Task", "how_it_ended", "log_tail", "work_folder"]
 
 _TAIL = 20
 
@@ -73,6 +74,16 @@ def work_folder(store: Store) -> Iterator[Path]:
         yield folder
     finally:
         remove_tree(folder)
+
+
+def how_it_ended(status: int) -> str:
+    """What the exit status of a process means, in words; negative for a signal."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def log_tail(log: Path) -> list[str]:

@@ -211,6 +211,9 @@ def run_job(job: dict[str, Any]) -> int:
         [sys.executable, "-P", __file__, "run"], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
     )
     child.communicate(json.dumps(job).encode())
+    # What the stage left running must not write into what it made.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
     return child.returncode
 
 

@@ -88,8 +88,10 @@ class ForkExecutor(Executor):
         """Send a signal to all that runs."""
         with self._lock:
             if self._server is not None and self._server.poll() is None:
-                for number in self._futures:
-                    self._send(self._server, {"kill": number, "signal": int(sent)})
+                # It may die meanwhile, and then nothing runs any more.
+                with contextlib.suppress(WorkerError):
+                    for number in self._futures:
+                        self._send(self._server, {"kill": number, "signal": int(sent)})
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the server, and with it what still runs."""

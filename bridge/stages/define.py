@@ -83,8 +83,6 @@ def stage(
     """
     place = Place.caller()
     policy = Policy(realizations, match, deterministic=deterministic)
-    if deterministic and realizations != 1:
-        raise place.error("a deterministic stage has one realization", hint="drop realizations= or deterministic=")
 
     def decorate(function: Callable[..., Any]) -> Stage:
         return _python_stage(function, name, policy, place)
@@ -99,6 +97,8 @@ def _python_stage(function: Callable[..., Any], name: str | None, policy: Policy
     code = inner.__code__
     at = Place(code.co_filename, code.co_firstlineno)
     name = check_stage_name(name or inner.__name__, at)
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        raise at.error(f"the function of the stage {name} is async or a generator: calling it would run nothing")
     arguments: dict[str, Value] = {}
     run = None
     for parameter in inspect.signature(inner).parameters.values():
@@ -166,18 +166,21 @@ def shell(
     found = check_stage_name(required_name(name, "shell"), place)
     if not isinstance(script, str):
         raise place.error(f"the script of {found} is no text but {script!r}")
-    if list(outputs) != sorted(set(outputs), key=list(outputs).index) or not outputs:
+    if isinstance(outputs, str) or len(set(outputs)) != len(outputs) or not outputs:
         raise place.error(f"the outputs of {found} must be different names, one at least")
     for output in outputs:
         check_stage_name(output, place)
+        if output in _RESERVED or output in _SHELL_RESERVED or output == "drv":
+            raise place.error(f"an output of {found} can not be named {output!r}: that name means something else")
     for variable in arguments:
         if variable in _SHELL_RESERVED or variable in outputs:
             raise place.error(f"the argument {variable} of {found} has a name that Nix uses itself")
     if not deterministic and list(outputs) != ["out"]:
         raise place.error(f"the stage {found} is not deterministic, so that it may have one output only, out")
-    if deterministic and realizations != 1:
-        raise place.error("a deterministic stage has one realization", hint="write deterministic=False")
     frozen = {key: freeze(value, place, f"the argument {key} of {found}") for key, value in arguments.items()}
+    for argument, value in frozen.items():
+        if isinstance(value, Promise) and argument in _RESERVED:
+            raise place.error(f"an output can not be named {argument!r}: a stage has that attribute itself")
     for tool in tools:
         if not isinstance(tool, Stage | OutputPath):
             raise place.error(f"a tool of {found} is {tool!r}", hint='tools are stages, such as flake("nixpkgs#gzip")')
@@ -193,7 +196,10 @@ def shell(
     return Stage(found, recipe, Policy(realizations, match, builder, deterministic), place)
 
 
-_SHELL_RESERVED = frozenset(("PATH", "args", "builder", "system", "outputHash", "outputHashAlgo", "outputHashMode"))
+_SHELL_RESERVED = frozenset(
+    ("PATH", "args", "builder", "system", "outputHash", "outputHashAlgo", "outputHashMode")
+    + ("__contentAddressed", "__ignoreNulls", "__impure", "__json", "__structuredAttrs")
+)
 
 
 def _host_system() -> str:
@@ -246,7 +252,8 @@ def source(path: str | Path, *, name: str | None = None, keep: Callable[[str], b
     full = _beside(place, path)
     if not full.exists():
         raise place.error(f"there is no {full}")
-    return Stage(check_stage_name(name or full.name, place), SourceRecipe(full, keep), _FIXED, place)
+    # Of a symbolic link, the name is its own and the contents are what it points to.
+    return Stage(check_stage_name(name or Path(path).name or full.name, place), SourceRecipe(full, keep), _FIXED, place)
 
 
 def host(program: str, *, name: str | None = None) -> Stage:

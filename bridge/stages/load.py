@@ -15,7 +15,7 @@ from bridge.formats.errors import BridgeError
 from .errors import LoadError, TargetError
 from .values import Stage
 
-__all__ = ["load_module", "load_targets"]
+__all__ = ["load_module", "load_targets", "module_name"]
 
 
 def load_targets(target: str) -> list[Stage]:
@@ -47,40 +47,72 @@ def load_targets(target: str) -> list[Stage]:
 
 
 def load_module(where: str) -> ModuleType:
-    """Import a module by its file or by its dotted name."""
+    """Import a module by its file or by its dotted name.
+
+    Raises
+    ------
+    TargetError
+        If there is none.
+    LoadError
+        If it does not import.
+    """
     if where.endswith(".py") or "/" in where:
         return _load_file(Path(where))
+    if not where or where.startswith("."):
+        raise TargetError(f"there is no module {where!r}", hint="write FILE.py or package.module")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        if importlib.util.find_spec(where) is None:
-            raise ModuleNotFoundError(where)
-    except (ImportError, ValueError) as error:
-        hint = f"{where}.py is a file: write the .py as well" if Path(f"{where}.py").exists() else None
-        raise TargetError(f"there is no module {where!r}", hint=hint) from error
-    return _import(where)
+        return _import(where)
+    except LoadError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and f"{where}.".startswith(f"{missing.name}."):
+            hint = f"{where}.py is a file: write the .py as well" if Path(f"{where}.py").exists() else None
+            raise TargetError(f"there is no module {where!r}", hint=hint) from error
+        raise
+
+
+def module_name(file: Path) -> str:
+    """The dotted name that a file is imported under: as pytest does, through the packages that it is in."""
+    parts = [file.stem]
+    folder = file.parent
+    while (folder / "__init__.py").exists():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts[:-1] if file.name == "__init__.py" and len(parts) > 1 else parts)
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {path}")
     file = path.resolve()
-    # As pytest does: a file in a package is imported under its dotted name.
-    parts = [file.stem]
-    folder = file.parent
-    while (folder / "__init__.py").exists():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    name = ".".join(parts)
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
-        return loaded
-    if not name.replace(".", "_").isidentifier() or (loaded is not None and len(parts) == 1):
-        return _import_file(f"{name}_" if loaded is not None else name, file)
+    name = module_name(file)
+    package = file.parent if file.name != "__init__.py" else file.parent.parent
+    in_package = (package / "__init__.py").exists() or package != file.parent
+    folder = file.parents[name.count(".") + (file.name == "__init__.py")] if in_package else file.parent
     if str(folder) in sys.path:
         sys.path.remove(str(folder))
     sys.path.insert(0, str(folder))
-    return _import(name)
+    if not in_package:
+        # Files of the same name: each gets a name of its own.
+        while name in sys.modules and not _is_file(sys.modules[name], file):
+            name += "_"
+        if name in sys.modules:
+            return sys.modules[name]
+        if name != file.stem or not name.isidentifier():
+            return _import_file(name, file)
+    module = _import(name)
+    if not _is_file(module, file):
+        raise TargetError(
+            f"{file} can not be imported as {name}: that is {module.__file__} in this process",
+            hint="give one of the two packages another name, or use two processes",
+        )
+    return module
+
+
+def _is_file(module: ModuleType, file: Path) -> bool:
+    found = getattr(module, "__file__", None)
+    return found is not None and Path(found).resolve() == file
 
 
 def _import(name: str) -> ModuleType:
@@ -88,7 +120,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except BridgeError:
         raise
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
         raise _load_error(name, error) from error
 
 
@@ -100,23 +132,22 @@ def _import_file(name: str, file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BridgeError:
-        raise
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if isinstance(error, BridgeError):
+            raise
         raise _load_error(name, error) from error
     return module
 
 
-def _load_error(name: str, error: BaseException) -> LoadError | KeyboardInterrupt:
+def _load_error(name: str, error: BaseException) -> LoadError:
     """Point at the user's own line, not at the import machinery."""
-    if isinstance(error, KeyboardInterrupt):
-        return error
     if isinstance(error, SyntaxError):
         return LoadError(f"{error.msg}", file=error.filename, line=error.lineno)
     frames: Sequence[traceback.FrameSummary] = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "importlib" not in frame.filename and not frame.filename.startswith(str(Path(__file__).parents[1]))
+        if "importlib" not in frame.filename and not frame.filename.startswith(f"{Path(__file__).parents[1]}/")
     ]
     last = frames[-1] if frames else None
     said = f": {error}" if str(error) else ""

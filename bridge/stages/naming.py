@@ -11,7 +11,7 @@ from .values import Place
 __all__ = ["assigned_name", "required_name"]
 
 _STORE = {dis.opmap["STORE_NAME"], dis.opmap["STORE_GLOBAL"]}
-_STORE_FAST = dis.opmap["STORE_FAST"]
+_STORE_LOCAL = {dis.opmap["STORE_FAST"], dis.opmap["STORE_DEREF"]}
 _CACHE = dis.opmap.get("CACHE", 0)
 
 
@@ -35,8 +35,11 @@ def assigned_name() -> str | None:
         argument = argument << 8 | code[at + 1]
     if code[at] in _STORE:
         return frame.f_code.co_names[argument]
-    if code[at] == _STORE_FAST:
-        return frame.f_code.co_varnames[argument]
+    if code[at] in _STORE_LOCAL:
+        # Plain variables, then those that inner functions use as well, then those of outer functions.
+        names = frame.f_code
+        inner = [name for name in names.co_cellvars if name not in names.co_varnames]
+        return [*names.co_varnames, *inner, *names.co_freevars][argument]
     return None
 
 

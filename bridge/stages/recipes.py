@@ -199,7 +199,9 @@ def _env_value(value: Value, text: Text) -> str:
         case float():
             return f"{value:f}"
         case list() | tuple():
-            return " ".join(_env_value(item, text) for item in value)
+            # As Nix does it: no blank behind a list without items, unless it is the last.
+            shown = [(_env_value(item, text), "" if item in ([], ()) else " ") for item in value]
+            return "".join(part for pair in shown for part in pair)[: -1 if shown and shown[-1][1] else None]
         case dict():
             return dumps(value)
     return str(value)

@@ -218,6 +218,13 @@ class Policy:
             )
         if self.builder not in ("auto", "nix", "local"):
             raise Place.caller().error(f"builder must be auto, nix or local, not {self.builder!r}")
+        if self.deterministic and self.realizations != 1:
+            raise Place.caller().error(
+                "a deterministic stage has one realization", hint="drop realizations=, or say that it is not deterministic"
+            )
+
+
+_OPTIONS = ("realizations", "match", "builder")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,12 +259,9 @@ class Stage:
 
     def options(self, **policy: Any) -> Stage:
         """The same stage under another policy: `realizations`, `match`, `builder`."""
-        try:
-            return replace(self, policy=replace(self.policy, **policy))
-        except TypeError:
-            have = ", ".join(Policy.__dataclass_fields__)
-            unknown = ", ".join(name for name in policy if name not in Policy.__dataclass_fields__)
-            raise Place.caller().error(f"unknown option {unknown} of a stage", hint=f"there are {have}") from None
+        if unknown := ", ".join(name for name in policy if name not in _OPTIONS):
+            raise Place.caller().error(f"unknown option {unknown} of a stage", hint=f"there are {', '.join(_OPTIONS)}")
+        return replace(self, policy=replace(self.policy, **policy))
 
     def __truediv__(self, path: str) -> OutputPath:
         """The path `path` inside the stage's output."""
@@ -329,13 +333,20 @@ def freeze(value: Value, place: Place, what: str) -> Value:
             if not isinstance(item, Stage | OutputPath):
                 raise place.error(f"{what} mixes inputs with {item!r}", hint="a list of inputs holds stages only")
         return tuple(value)
-    return _config(value, place, what)
+    try:
+        return _config(value, place, what)
+    except RecursionError:
+        raise place.error(f"{what} holds itself, or is nested too deep for JSON") from None
 
 
 def _config(value: Value, place: Place, what: str) -> Value:
     hint = "config values are None, bool, int, float, str, lists and dicts with text keys"
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
+            return value
+        case str():
+            if not _is_unicode(value):
+                raise place.error(f"{what} is {value!r}, which is no Unicode text", hint=hint)
             return value
         case float():
             try:
@@ -347,7 +358,7 @@ def _config(value: Value, place: Place, what: str) -> Value:
             return [_config(item, place, f"{what}[{number}]") for number, item in enumerate(value)]
         case dict():
             for key in value:
-                if not isinstance(key, str):
+                if not isinstance(key, str) or not _is_unicode(key):
                     raise place.error(f"{what} has the key {key!r}, which JSON can not hold", hint=hint)
             return {key: _config(item, place, f"{what}[{key!r}]") for key, item in value.items()}
         case Stage() | OutputPath():
@@ -358,6 +369,15 @@ def _config(value: Value, place: Place, what: str) -> Value:
                 hint=f'a file becomes an input with source("{value}")',
             )
     raise place.error(f"{what} is a {type(value).__name__}, which JSON can not hold", hint=hint)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_stage_name(name: str, place: Place) -> str:

@@ -106,6 +106,8 @@ def write_files(store: Store, files: Iterable[tuple[Path, bytes]]) -> None:
                 descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
                 try:
                     _write_all(descriptor, data)
+                    # The umask may have taken more than a store object allows.
+                    os.fchmod(descriptor, 0o444)
                     os.utime(descriptor, ns=CANONICAL_TIME)
                 finally:
                     os.close(descriptor)

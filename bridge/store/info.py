@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from .errors import InvalidObjectError, RecordError
 from .layout import Store
 
 __all__ = ["ObjectInfo", "closure", "find_info", "parse_info", "read_info", "register"]
+
+_ADDRESS = re.compile(r"(text:sha256|fixed:(r:)?(md5|sha1|sha256|sha512)):[0-9a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,10 @@ def parse_info(data: bytes, what: str) -> ObjectInfo:
             parse(one)
         if not isinstance(size, int):
             raise TypeError(f"narSize is {size!r}")
-        return ObjectInfo(path, Hash.parse(value["narHash"]), size, references, value["ca"])
+        address = value["ca"]
+        if address is not None and not _ADDRESS.fullmatch(address):
+            raise ValueError(f"ca is {address!r}")
+        return ObjectInfo(path, Hash.parse(value["narHash"]), size, references, address)
     except (ValueError, TypeError, KeyError, AttributeError, FormatError) as error:
         raise RecordError(f"{what} is damaged: {error}", hint="run nixbridge verify") from error
 

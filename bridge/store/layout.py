@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bridge.formats.store_path import base_name
 
@@ -99,9 +100,13 @@ def locate(option: str | None, environ: Mapping[str, str], project: Path) -> Pat
 def _configured(file: Path) -> str | None:
     try:
         with file.open("rb") as opened:
-            found = tomllib.load(opened).get("tool", {}).get("nixbridge", {}).get("store")
-    except tomllib.TOMLDecodeError as error:
+            found: Any = tomllib.load(opened)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"this is not TOML: {error}", file=str(file)) from error
+    except OSError as error:
+        raise StoreError(f"this can not be read: {error.strerror}", file=str(file)) from error
+    for key in ("tool", "nixbridge", "store"):
+        found = found.get(key) if isinstance(found, dict) else None
     if found is not None and not isinstance(found, str):
         raise StoreError("[tool.nixbridge] store must be a path", file=str(file))
     return found

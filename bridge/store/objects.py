@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import threading
@@ -82,7 +83,7 @@ class _Canonical:
         self._root = root
         self.files: list[str] = []
 
-    def __call__(self, path: str, status: os.stat_result) -> None:
+    def __call__(self, path: str, status: os.stat_result, handle: str | int) -> None:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
             os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
@@ -90,19 +91,21 @@ class _Canonical:
         if stat.S_ISREG(mode):
             if status.st_nlink > 1:
                 _unlink_hard(path)
+                handle = path
             wanted = 0o555 if mode & stat.S_IXUSR else 0o444
             self.files.append(path)
         else:
             # The top folder stays writable until it was moved: renaming one changes its `..`.
             wanted = 0o755 if path == self._root else 0o555
         if stat.S_IMODE(mode) != wanted:
-            os.chmod(path, wanted)
-        os.utime(path, ns=CANONICAL_TIME)
+            os.chmod(handle, wanted)
+        os.utime(handle, ns=CANONICAL_TIME)
 
 
 def _unlink_hard(path: str) -> None:
     """Give a file that has other names a copy of its own: they stay as they are."""
-    copy = f"{path}.nixbridge-copy"
+    # A name of its own: `path` with something behind it may be longer than a name can be.
+    copy = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
     shutil.copyfile(path, copy)
     shutil.copymode(path, copy)
     os.replace(copy, path)
@@ -112,14 +115,17 @@ def _readable(root: str) -> None:
     """Let the owner read what a build left unreadable, and list what it left closed."""
     if os.geteuid() == 0 or os.path.islink(root):
         return
-    if os.path.isdir(root):
-        for folder, folders, files in os.walk(root):
-            for name in (*folders, *files):
-                path = os.path.join(folder, name)
-                mode = os.lstat(path).st_mode
-                wanted = 0o700 if stat.S_ISDIR(mode) else 0o400
-                if not stat.S_ISLNK(mode) and mode & wanted != wanted:
-                    os.chmod(path, stat.S_IMODE(mode) | wanted)
+    _open_up(root)
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            _open_up(os.path.join(folder, name))
+
+
+def _open_up(path: str) -> None:
+    mode = os.lstat(path).st_mode
+    wanted = 0o700 if stat.S_ISDIR(mode) else 0o400
+    if not stat.S_ISLNK(mode) and mode & wanted != wanted:
+        os.chmod(path, stat.S_IMODE(mode) | wanted)
 
 
 def _take_in(root: Path, digests: Iterable[str]) -> tuple[Hash, int, set[str]]:
@@ -143,18 +149,22 @@ def _place(store: Store, tree: Path, info: ObjectInfo) -> ObjectInfo:
     target = store.real_path(info.path)
     with lock(store, base_name(info.path)):
         known = find_info(store, info.path)
-        if known is not None and os.path.lexists(target):
+        if known is not None and tree != target and os.path.lexists(target):
             remove_tree(tree)
             return known
         if tree != target:
             # Bytes without a record: left by a process that died.
             remove_tree(target)
             os.rename(tree, target)
-        if not target.is_symlink() and target.is_dir():
-            os.chmod(target, 0o555)
-            os.utime(target, ns=CANONICAL_TIME)
-        sync_folder(store.objects)
-        register(store, info)
+        try:
+            if not target.is_symlink() and target.is_dir():
+                os.chmod(target, 0o555)
+                os.utime(target, ns=CANONICAL_TIME)
+            sync_folder(store.objects)
+            register(store, info)
+        except BaseException:
+            remove_tree(target)
+            raise
     return info
 
 
@@ -164,9 +174,14 @@ def remove_tree(path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         return
-    for folder, _, _ in os.walk(path):
-        with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o700)
+    for folder, folders, _ in os.walk(path):
+        # Before the walk goes on into them: a folder that can not be read would be left out.
+        for name in folders:
+            with contextlib.suppress(OSError):
+                if not os.path.islink(inner := os.path.join(folder, name)):
+                    os.chmod(inner, 0o700)
     shutil.rmtree(path, ignore_errors=True)
 
 

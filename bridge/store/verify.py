@@ -74,6 +74,9 @@ def verify(
     report.rubbish += [str(store.objects / name) for name in sorted(set(os.listdir(store.objects)) - registered)]
     report.rubbish += map(str, dead_temporaries(store))
     for folder in sorted(os.listdir(store.trace)):
+        if not (store.trace / folder).is_dir():
+            report.findings.append(Finding(str(store.trace / folder), "it is no folder of records"))
+            continue
         for name in sorted(os.listdir(store.trace / folder)):
             _record(store, folder, name, report, elsewhere)
     return report
@@ -83,8 +86,8 @@ def _object(store: Store, name: str, report: Report) -> None:
     file = store.info / name
     try:
         info = parse_info(file.read_bytes(), str(file))
-    except BridgeError as error:
-        report.findings.append(Finding(str(file), error.message))
+    except (OSError, BridgeError) as error:
+        report.findings.append(Finding(str(file), str(error)))
         return
     real = store.real_path(info.path)
     if f"{os.path.basename(real)}.json" != name:
@@ -95,7 +98,7 @@ def _object(store: Store, name: str, report: Report) -> None:
     digest = hashlib.sha256()
     loose: list[str] = []
 
-    def visit(path: str, status: os.stat_result) -> None:
+    def visit(path: str, status: os.stat_result, handle: str | int) -> None:
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o222:
             loose.append(path)
 
@@ -112,8 +115,13 @@ def _object(store: Store, name: str, report: Report) -> None:
         report.findings.append(Finding(str(real), f"its contents were changed: {found.sri}, not {info.nar_hash.sri}"))
     elif loose:
         report.findings.append(Finding(loose[0], "it can be written, which no store object can"))
-    elif (wrong := _wrong_address(info, real)) is not None:
-        report.findings.append(Finding(str(real), wrong))
+    else:
+        try:
+            wrong = _wrong_address(info, real)
+        except (OSError, BridgeError) as error:
+            wrong = f"its content address {info.content_address} is none: {error}"
+        if wrong is not None:
+            report.findings.append(Finding(str(real), wrong))
 
 
 def _wrong_address(info: ObjectInfo, real: Path) -> str | None:

@@ -26,6 +26,10 @@ class Statement:
     reads: frozenset[str]
     effect: bool
     """Whether it does more than bind: calls something, or changes what a name holds."""
+    calls: frozenset[str]
+    """For one that binds by a call (a decorator, a base class, a function): what that call may change."""
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    """The import statements in it, at any depth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +43,29 @@ class Module:
     dynamic: str | None
     """Why it can not be pruned, if so."""
     binders: dict[str, list[Statement]] = field(default_factory=dict)
-    effects: dict[str, list[Statement]] = field(default_factory=dict)
-    """The statements with effects by each name that they read."""
+    readers: dict[str, list[Statement]] = field(default_factory=dict)
+    _effects: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
 
     @property
     def package(self) -> str:
         return self.name if self.is_package else self.name.rpartition(".")[0]
+
+    def effects(self, name: str) -> tuple[Statement, ...]:
+        """The statements that may change what `name` holds, directly or through functions that they call."""
+        if name not in self._effects:
+            readers = [*self.readers.get(name, ()), *self.binders.get(name, ())]
+            found = dict.fromkeys(one for one in readers if one.effect)
+            if any(_holds_state(one, name) for one in self.binders.get(name, ())):
+                seen, pending = {name}, [name]
+                while pending:
+                    through = pending.pop()
+                    for one in self.readers.get(through, ()):
+                        if one.effect or through in one.calls:
+                            found[one] = None
+                        pending.extend(one.binds - seen)
+                        seen |= one.binds
+            self._effects[name] = tuple(found)
+        return self._effects[name]
 
 
 @cache
@@ -62,9 +83,8 @@ def load(name: str, file: Path) -> Module:
     for statement in statements:
         for bound in statement.binds:
             module.binders.setdefault(bound, []).append(statement)
-        if statement.effect:
-            for read in statement.reads | statement.binds:
-                module.effects.setdefault(read, []).append(statement)
+        for read in statement.reads:
+            module.readers.setdefault(read, []).append(statement)
     return module
 
 
@@ -74,7 +94,7 @@ def _split(node: ast.stmt) -> list[ast.stmt]:
     if isinstance(node, ast.ImportFrom) and node.module != "__future__":
         return [ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node) for alias in node.names]
     if isinstance(node, ast.If) and _never_runs(node.test):
-        return []
+        return [part for other in node.orelse for part in _split(other)]
     return [node]
 
 
@@ -94,8 +114,14 @@ def analyse(node: ast.stmt) -> Statement:
     table = symtable.symtable(ast.unparse(node), "<statement>", "exec")
     binds: set[str] = set()
     reads: set[str] = set()
+    # In a comprehension, it binds a name of the module that is no assigned symbol there.
+    walrus = {one.target.id for one in ast.walk(node) if isinstance(one, ast.NamedExpr)}
     for symbol in table.get_symbols():
-        if symbol.is_assigned() or symbol.is_imported():
+        if (
+            symbol.is_assigned()
+            or symbol.is_imported()
+            or (symbol.is_declared_global() and symbol.get_name() in walrus)
+        ):
             binds.add(symbol.get_name())
         if symbol.is_referenced():
             reads.add(symbol.get_name())
@@ -114,10 +140,11 @@ def analyse(node: ast.stmt) -> Statement:
                 # `x = x` in a class reads the module's x.
                 reads.add(symbol.get_name())
     # What a function declares global is state of the module: whoever reads it needs its binders too.
-    return Statement(node, frozenset(binds), frozenset(reads | changes), _has_effect(node, binds))
+    imports = tuple(one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
+    return Statement(node, frozenset(binds), frozenset(reads | changes), _has_effect(node), _calls(node), imports)
 
 
-def _has_effect(node: ast.stmt, binds: set[str]) -> bool:
+def _has_effect(node: ast.stmt) -> bool:
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Import() | ast.ImportFrom():
             return False
@@ -128,6 +155,35 @@ def _has_effect(node: ast.stmt, binds: set[str]) -> bool:
         case ast.Expr(value=ast.Constant()) | ast.Pass():
             return False
     return True
+
+
+def _calls(node: ast.stmt) -> frozenset[str]:
+    """The names that are at hand where a binding statement calls something while the module is imported."""
+    parts: list[ast.expr] = []
+    match node:
+        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+            parts = decorators
+        case ast.ClassDef(decorator_list=decorators, bases=bases, keywords=keywords):
+            parts = [*decorators, *bases, *(keyword.value for keyword in keywords)]
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+            parts = [value] if any(isinstance(one, ast.Call) for one in ast.walk(value)) else []
+    return frozenset(one.id for part in parts for one in ast.walk(part) if isinstance(one, ast.Name))
+
+
+_CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.expr_context)
+
+
+def _holds_state(binder: Statement, name: str) -> bool:
+    """Whether what `binder` binds `name` to may be changed by others: no import, function, or constant."""
+    match binder.node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return False
+        case ast.ClassDef(body=body, keywords=keywords):
+            # Such a class is told of its subclasses.
+            return bool(keywords) or any(getattr(one, "name", None) == "__init_subclass__" for one in body)
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+            return not all(isinstance(one, _CONSTANT) for one in ast.walk(value))
+    return all(bound != name for node in binder.imports for *_, bound in imported_names(node, ""))
 
 
 def _plain(target: ast.expr) -> bool:
@@ -154,11 +210,17 @@ def _dynamic(tree: ast.Module) -> str | None:
 
 @cache
 def project_root(file: Path) -> Path:
-    """The folder of the project that `file` belongs to: where its pyproject.toml, flake.nix or .git is."""
+    """The folder of the project that `file` belongs to: where its pyproject.toml, flake.nix or .git is.
+
+    Without any, the folder that its package is in.
+    """
     for folder in file.resolve().parents:
         if any((folder / mark).exists() for mark in _PROJECT_MARKS):
             return folder
-    return file.resolve().parent
+    folder = file.resolve().parent
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
 
 
 _LIBRARIES = tuple(

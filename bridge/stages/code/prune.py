@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 from bridge.formats.nar import Directory, Node, Regular
+from bridge.stages import define
 from bridge.stages.errors import CodeError
+from bridge.stages.load import module_name
 from bridge.stages.values import Place, Stage
 
 from .modules import Module, Statement, analyse, find, imported_names, load, project_root
@@ -113,17 +115,20 @@ def stage_code(function: FunctionType, decorated_at: int) -> Code:
     if not isinstance(inspect.getsourcefile(function), str) or not Path(place.file).exists():
         raise place.error(f"the source of the stage function {function.__name__} can not be read", kind=CodeError)
     file = Path(place.file).resolve()
-    module = load(function.__module__, file)
-    pruner = _Pruner(project_root(file), function, decorated_at)
-    pruner.reach_function(module)
-    return pruner.finish(module)
+    # A program's own module has its usual name for a worker, whose main module is another one.
+    name = function.__module__ if function.__module__ != "__main__" else module_name(file)
+    module = load(name, file)
+    pruner = _Pruner(project_root(file), module, function, decorated_at)
+    pruner.reach_function()
+    return pruner.finish()
 
 
 class _Pruner:
     """The statements that were reached so far, and those still to look at."""
 
-    def __init__(self, root: Path, function: FunctionType, decorated_at: int) -> None:
+    def __init__(self, root: Path, module: Module, function: FunctionType, decorated_at: int) -> None:
         self._root = root
+        self._module = module
         self._function = function
         self._decorated_at = decorated_at
         self._reached: dict[Module, set[Statement]] = {}
@@ -131,7 +136,8 @@ class _Pruner:
         self._pending: list[tuple[Module, Statement]] = []
         self._own: Statement | None = None
 
-    def reach_function(self, module: Module) -> None:
+    def reach_function(self) -> None:
+        module = self._module
         line = self._function.__code__.co_firstlineno
         for statement in module.binders.get(self._function.__name__, ()):
             node = statement.node
@@ -161,19 +167,18 @@ class _Pruner:
     def _run(self) -> None:
         while self._pending:
             module, statement = self._pending.pop()
-            # Imports first: which attributes of a module are used decides what of it is reached.
-            for node in ast.walk(statement.node):
+            for node in statement.imports:
                 for target, name, bound in imported_names(node, module.package):
-                    self._import(target, name, statement.node if node is not statement.node else None, bound)
+                    self._import(target, name, bound, None if node is statement.node else statement)
             for name in statement.reads:
                 self._name(module, name, statement)
 
     def _name(self, module: Module, name: str, reader: Statement | None) -> None:
-        """`name` of `module` is needed."""
-        if module.dynamic:
-            self._whole(module)
+        """`name` of `module` is needed; without a `reader`, nobody knows what for."""
         binders = [one for one in module.binders.get(name, ()) if not self._is_own(module, name)]
-        if binders and isinstance(_live(module, name), Stage):
+        if module.dynamic or (not binders and "__getattr__" in module.binders):
+            self._whole(module)
+        if any(self._is_stage(module, name, one) for one in binders):
             line = reader.node.lineno if reader is not None else binders[0].node.lineno
             raise Place(str(module.file), line).error(
                 f"the code of the stage {self._function.__name__} uses the stage {name}",
@@ -181,57 +186,101 @@ class _Pruner:
                 kind=CodeError,
             )
         for statement in binders:
-            for target, attribute, bound in imported_names(statement.node, module.package):
-                if bound == name and attribute is None and find(target, self._root) is not None and reader is not None:
-                    self._attributes(target, bound, reader.node)
+            for node in statement.imports:
+                for target, attribute, bound in imported_names(node, module.package):
+                    if bound == name:
+                        self._imported(target, attribute, bound, reader)
             self._add(module, statement)
         if binders or self._is_own(module, name):
-            for effect in module.effects.get(name, ()):
-                if not self._touches_stages(module, effect):
+            for effect in module.effects(name):
+                if not self._makes_stages(module, effect):
                     self._add(module, effect)
 
     def _is_own(self, module: Module, name: str) -> bool:
-        return name == self._function.__name__ and module.name == self._function.__module__
+        return name == self._function.__name__ and module is self._module
 
-    def _import(self, target: str, name: str | None, inside: ast.stmt | None, bound: str) -> None:
+    def _live(self, module: Module, name: str) -> object:
+        """What a name of a module holds in this process."""
+        if module is self._module:
+            return self._function.__globals__.get(name)
+        return getattr(sys.modules.get(module.name), name, None)
+
+    def _is_stage(self, module: Module, name: str, binder: Statement) -> bool:
+        """Whether a name holds a stage; of a module that nothing imported yet, how it is written tells."""
+        if module is self._module or module.name in sys.modules:
+            return isinstance(self._live(module, name), Stage)
+        makers = {
+            bound
+            for called in binder.calls
+            for one in module.binders.get(called, ())
+            for node in one.imports
+            for target, attribute, bound in imported_names(node, module.package)
+            if target == "bridge" and attribute in define.__all__
+        }
+        return bool(makers & binder.calls)
+
+    def _submodule(self, package: str, name: str) -> Module | None:
+        """The module of the project that `name` of a package is, if it is one."""
+        outer = find(package, self._root)
+        if outer is not None and not outer.is_package:
+            return None
+        if outer is not None and name in outer.binders and not isinstance(self._live(outer, name), ModuleType):
+            return None
+        return find(f"{package}.{name}", self._root)
+
+    def _import(self, target: str, name: str | None, bound: str, reader: Statement | None) -> None:
+        """An import statement is reached; `reader` has it inside of it."""
         module = find(target, self._root)
-        if module is None:
-            # `from package import module`, where the package itself has no file.
-            if name is not None and (inner := find(f"{target}.{name}", self._root)) is not None:
-                self._whole(inner)
-            return
-        self._reached.setdefault(module, set())
-        if name is None:
-            if inside is not None:
-                self._attributes(target, bound, inside)
-            return
-        inner_module = find(f"{target}.{name}", self._root)
-        if name == _WHOLE:
-            self._whole(module)
-        elif inner_module is not None and name not in module.binders:
-            self._whole(inner_module)
-        else:
-            self._name(module, name, None)
-
-    def _attributes(self, target: str, bound: str, reader: ast.stmt) -> None:
-        """A module is read under the name `bound`: reach the attributes that `reader` uses of it."""
-        # `import a.b` binds a; `import a.b as x` binds x to a.b.
-        base = [bound] if bound == target.partition(".")[0] else target.split(".")
-        for chain in _chains(reader, bound):
-            parts = [*base, *chain]
-            inner, used = None, 0
-            for length in range(1, len(parts) + 1):
-                if (found := find(".".join(parts[:length]), self._root)) is not None:
-                    inner, used = found, length
-                elif length >= len(base):
-                    break
-            if inner is None:
-                continue
-            self._reached.setdefault(inner, set())
-            if used < len(parts):
-                self._name(inner, parts[used], None)
+        found = module if name is None else self._submodule(target, name)
+        if found is not None:
+            self._reached.setdefault(found, set())
+            if reader is not None:
+                self._imported(target, name, bound, reader)
+        elif module is not None and name is not None:
+            if name == _WHOLE:
+                self._whole(module)
             else:
-                self._whole(inner)
+                self._name(module, name, None)
+
+    def _imported(self, target: str, name: str | None, bound: str, reader: Statement | None) -> None:
+        """`reader` reads what an import binds: if it is a module, reach the attributes that are used of it."""
+        found = find(target, self._root) if name is None else self._submodule(target, name)
+        if found is None:
+            return
+        if reader is None:
+            self._whole(found)
+            return
+        # `import a.b` binds a; `import a.b as x` binds x to a.b.
+        base = [bound] if name is None and bound == target.partition(".")[0] else found.name.split(".")
+        for chain in _chains(reader.node, bound):
+            self._attributes(base, chain)
+
+    def _attributes(self, base: list[str], chain: tuple[str, ...]) -> None:
+        """Something reads the attributes `chain`, one of the other, of the module `base`."""
+        path = ".".join(base)
+        module = find(path, self._root)
+        for attribute in chain:
+            found = self._submodule(path, attribute)
+            if module is not None:
+                self._reached.setdefault(module, set())
+                if found is None:
+                    self._name(module, attribute, None)
+                    return
+                for statement in self._submodule_binders(module, found, attribute):
+                    self._add(module, statement)
+            path, module = f"{path}.{attribute}", found
+        if module is not None:
+            self._whole(module)
+
+    def _submodule_binders(self, package: Module, submodule: Module, name: str) -> list[Statement]:
+        """What makes `submodule` an attribute of its package: an import of it, or of something in it."""
+        return package.binders.get(name) or [
+            statement
+            for statement in package.statements
+            for node in statement.imports
+            for target, _, _ in imported_names(node, package.package)
+            if f"{target}.".startswith(f"{submodule.name}.")
+        ]
 
     def _whole(self, module: Module) -> None:
         """All of `module`, as far as it is no stage."""
@@ -246,12 +295,29 @@ class _Pruner:
 
     def _touches_stages(self, module: Module, statement: Statement) -> bool:
         return any(
-            isinstance(_live(module, name), Stage) and not (self._is_own(module, name) and name not in statement.reads)
+            isinstance(self._live(module, name), Stage)
+            and not (self._is_own(module, name) and name not in statement.reads)
             for name in statement.reads | statement.binds
         )
 
-    def finish(self, own: Module) -> Code:
-        own_statement = self._own
+    def _makes_stages(self, module: Module, effect: Statement) -> bool:
+        """Whether a statement with effects is about stages, itself or through functions of its module."""
+        seen = {*effect.reads, *effect.binds}
+        pending = list(seen)
+        while pending:
+            name = pending.pop()
+            live = self._live(module, name)
+            if isinstance(live, Stage) or getattr(live, "__module__", None) == define.__name__:
+                return True
+            if isinstance(live, ModuleType) and live.__name__ == "bridge":
+                return True
+            for binder in module.binders.get(name, ()):
+                pending.extend(binder.reads - seen)
+                seen |= binder.reads
+        return False
+
+    def finish(self) -> Code:
+        own, own_statement = self._module, self._own
         assert own_statement is not None
         order = {statement: number for module in self._reached for number, statement in enumerate(module.statements)}
         order[own_statement] = next(
@@ -296,10 +362,6 @@ def _chains(reader: ast.stmt, bound: str) -> set[tuple[str, ...]]:
     return chains
 
 
-def _live(module: Module, name: str) -> object:
-    return getattr(sys.modules.get(module.name), name, None)
-
-
 def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> ast.stmt:
     """The function without stage decorator, defaults and annotations: those make the stage, not its run."""
     stripped = copy.deepcopy(node)
@@ -324,6 +386,8 @@ def _drop_docstrings(tree: ast.Module) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
             match node.body:
                 case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-                    node.body = rest or (
-                        [] if isinstance(node, ast.Module) else [ast.Pass(lineno=node.lineno, col_offset=0)]
-                    )
+                    node.body = rest or ([] if isinstance(node, ast.Module) else [_pass_at(node.body[0])])
+
+
+def _pass_at(place: ast.stmt) -> ast.stmt:
+    return ast.copy_location(ast.Pass(), place)
