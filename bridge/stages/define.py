@@ -196,10 +196,9 @@ def shell(
     return Stage(found, recipe, Policy(realizations, match, builder, deterministic), place)
 
 
-_SHELL_RESERVED = frozenset(
-    ("PATH", "args", "builder", "system", "outputHash", "outputHashAlgo", "outputHashMode")
-    + ("__contentAddressed", "__ignoreNulls", "__impure", "__json", "__structuredAttrs")
-)
+_SHELL_RESERVED = frozenset(("PATH", "args", "builder", "system", "outputHash", "outputHashAlgo", "outputHashMode")) | {
+    f"__{name}" for name in ("contentAddressed", "ignoreNulls", "impure", "json", "structuredAttrs")
+}
 
 
 def _host_system() -> str:

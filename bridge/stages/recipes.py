@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,9 @@ def _env_value(value: Value, text: Text) -> str:
         case float():
             return f"{value:f}"
         case list() | tuple():
-            # As Nix does it: no blank behind a list without items, unless it is the last.
-            shown = [(_env_value(item, text), "" if item in ([], ()) else " ") for item in value]
-            return "".join(part for pair in shown for part in pair)[: -1 if shown and shown[-1][1] else None]
+            # As Nix does it: a blank behind each item but the last, and but empty lists.
+            blanks = ["" if item == [] else " " for item in value[:-1]]
+            return "".join(map("".join, zip_longest((_env_value(item, text) for item in value), blanks, fillvalue="")))
         case dict():
             return dumps(value)
     return str(value)

@@ -60,7 +60,8 @@ class Place:
     def caller(cls) -> Place:
         """The nearest frame that is not nixbridge's own."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "bridge":
+        # dataclasses.replace may stand between two frames of ours.
+        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("bridge", "dataclasses"):
             frame = frame.f_back
         return cls.of(frame) if frame is not None else cls("<unknown>", 0)
 
@@ -220,7 +221,8 @@ class Policy:
             raise Place.caller().error(f"builder must be auto, nix or local, not {self.builder!r}")
         if self.deterministic and self.realizations != 1:
             raise Place.caller().error(
-                "a deterministic stage has one realization", hint="drop realizations=, or say that it is not deterministic"
+                "a deterministic stage has one realization",
+                hint="drop realizations=, or say that it is not deterministic",
             )
 
 
