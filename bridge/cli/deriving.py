@@ -17,6 +17,7 @@ from bridge.formats.derivation import (
     read_document,
     unparse,
 )
+from bridge.formats.derivation.json import LATEST, JsonFormat, format_named, format_of_nix
 from bridge.formats.errors import DerivationJSONError
 from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, base_name
 from bridge.stages.errors import TargetError
@@ -57,7 +58,7 @@ def instantiate_command(target: str, add: bool, settings: Sequence[str], store: 
         print(node.path)
 
 
-def show_derivation_command(target: str, recursive: bool, aterm: bool, store: str | None) -> None:
+def show_derivation_command(target: str, recursive: bool, aterm: bool, json_format: str | None) -> None:
     """Print derivations as JSON, or one as ATerm."""
     found = _from_file(target, recursive) if target.endswith(DRV_SUFFIX) else _from_plan(target, recursive)
     if aterm:
@@ -67,7 +68,15 @@ def show_derivation_command(target: str, recursive: bool, aterm: bool, store: st
             if sys.stdout.isatty() or len(found) > 1:
                 sys.stdout.buffer.write(b"\n")
     else:
-        print_json(document(found))
+        print_json(document(found, _shape(json_format)))
+
+
+def _shape(name: str | None) -> JsonFormat:
+    """The shape that is asked for, else what the installed Nix prints, else the newest."""
+    if name is not None:
+        return format_named(name)
+    nix = find_nix()
+    return LATEST if nix is None else format_of_nix(nix.version())
 
 
 def _from_plan(target: str, recursive: bool) -> dict[str, Derivation]:

@@ -120,17 +120,20 @@ def derivation_show(
     target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="With all input derivations.")] = False,
     aterm: Annotated[bool, typer.Option("--aterm", help="Print the .drv itself, not JSON.")] = False,
-    store: StoreOption = None,
+    json_format: Annotated[
+        str | None,
+        typer.Option(metavar="2.8|2.15|2.18|2.23|2.30|3|4", help="The shape of JSON; what the installed Nix prints."),
+    ] = None,
 ) -> None:
-    """Show derivations as `nix derivation show` does (JSON version 4)."""
+    """Show derivations as `nix derivation show` does, in the shape of any release."""
     from .deriving import show_derivation_command
 
-    show_derivation_command(target, recursive, aterm, store)
+    show_derivation_command(target, recursive, aterm, json_format)
 
 
 @derivation.command("add")
 def derivation_add(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON (version 4) or a .drv; - is standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON of any release, or a .drv; - is standard input.")],
 ) -> None:
     """Add derivations to the Nix store and print their paths."""
     from .deriving import add_derivation_command

@@ -57,8 +57,7 @@ def fetch(context: Context, task: Task) -> Realization:
                 download = partial(_download, context, task, url, file, recipe.hash.algorithm)
                 found = _interruptible(context, download)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                reason = error.reason if isinstance(error, urllib.error.URLError) else error
-                reasons.append(f"{url}: {reason}")
+                reasons.append(f"{url}: {_reason(error)}")
                 continue
             if found == recipe.hash:
                 break
@@ -83,6 +82,16 @@ def fetch(context: Context, task: Task) -> Realization:
         host={"url": url},
     )
     return record(context.store, made)
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong with a mirror, on one line."""
+    if isinstance(error, urllib.error.HTTPError):
+        # It is the answer as well, with an open connection.
+        error.close()
+        return f"{error.code} {error.reason}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return " ".join(str(reason).split()) or type(error).__name__
 
 
 def _interruptible(context: Context, download: Callable[[], Hash]) -> Hash:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.formats.derivation import FORMATS
 from bridge.nix.installation import Installation
 
 from .conftest import Command
@@ -22,12 +23,17 @@ def test_instantiate_writes_the_derivations_into_the_store(nixbridge: Command, t
 
 
 def test_derivation_show_prints_version_4(nixbridge: Command) -> None:
-    shown = json.loads(nixbridge("derivation", "show", "stages.py:report", "--recursive").stdout)
+    shown = json.loads(nixbridge("derivation", "show", "stages.py:report", "--recursive", "--json-format", "4").stdout)
     assert shown["version"] == 4
     assert sorted(drv["name"] for drv in shown["derivations"].values()) == ["clean", "report", "train"]
     [train] = [drv for drv in shown["derivations"].values() if drv["name"] == "train"]
     assert train["structuredAttrs"]["config"] == {"scale": 2.0}
     assert train["outputs"] == {"out": {"hashAlgo": "sha256", "method": "nar"}}
+
+
+def test_an_unknown_json_format_says_which_there_are(nixbridge: Command) -> None:
+    said = nixbridge("derivation", "show", "stages.py:report", "--json-format", "5", status=1).stderr
+    assert "2.8, 2.15, 2.18, 2.23, 2.30, 3, 4" in said
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"derivations": 1, "version": 4}', "Derive(["])
@@ -48,13 +54,24 @@ def test_added_derivations_have_the_paths_that_were_shown(nixbridge: Command, ni
 
 
 @pytest.mark.nix
-def test_show_and_add_round_trip(nixbridge: Command, nix: Installation) -> None:
+@pytest.mark.parametrize("shape", FORMATS)
+def test_show_and_add_round_trip_in_every_format(nixbridge: Command, nix: Installation, shape: str) -> None:
     env = dict(nix.environ)
-    nixbridge("instantiate", "stages.py:report", "--add", **env)
-    shown = nixbridge("derivation", "show", "stages.py:report", "--recursive", **env).stdout
+    [top] = nixbridge("instantiate", "stages.py:report", "--add", **env).stdout.splitlines()
+    shown = nixbridge("derivation", "show", "stages.py:report", "--recursive", "--json-format", shape, **env).stdout
     added = nixbridge("derivation", "add", "-", stdin=shown.encode(), **env).stdout.splitlines()
-    assert sorted(path.removeprefix("/nix/store/") for path in added) == sorted(json.loads(shown)["derivations"])
+    assert top in added
+    assert len(added) == 3
     for path in added:
         file = nix.real_path(path)
-        assert json.loads(nixbridge("derivation", "show", path, **env).stdout)["version"] == 4
         assert nixbridge("derivation", "show", str(file), "--aterm", **env).stdout == file.read_text()
+
+
+@pytest.mark.nix
+def test_the_default_format_is_what_the_installed_nix_prints(nixbridge: Command, nix: Installation) -> None:
+    env = dict(nix.environ)
+    [top] = nixbridge("instantiate", "stages.py:report", "--add", **env).stdout.splitlines()
+    theirs = nix.run([nix.program("nix"), "show-derivation", "--recursive", top])
+    assert theirs.returncode == 0, theirs.stderr
+    ours = nixbridge("derivation", "show", "stages.py:report", "--recursive", **env).stdout
+    assert json.loads(ours) == json.loads(theirs.stdout)

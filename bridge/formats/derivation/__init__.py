@@ -1,7 +1,16 @@
 """Store derivations: the value, its two notations, and what is computed from it."""
 
+from bridge.formats.derivation.json import (
+    FORMATS,
+    JsonFormat,
+    document,
+    format_of_nix,
+    from_json,
+    read_document,
+    to_json,
+)
+
 from .aterm import DRV_SUFFIX, parse_aterm, unparse
-from .json import document, from_json, read_document, to_json
 from .modulo import (
     Instantiated,
     Modulo,
@@ -26,6 +35,7 @@ from .types import (
 
 __all__ = [
     "DRV_SUFFIX",
+    "FORMATS",
     "Deferred",
     "Derivation",
     "Fixed",
@@ -34,6 +44,7 @@ __all__ = [
     "InputAddressed",
     "InputOutputs",
     "Instantiated",
+    "JsonFormat",
     "Modulo",
     "Output",
     "computed_output",
@@ -41,6 +52,7 @@ __all__ = [
     "derivation_references",
     "document",
     "fill_outputs",
+    "format_of_nix",
     "from_json",
     "instantiate",
     "modulo",

@@ -1,0 +1,227 @@
+"""From JSON to derivations: any shape, without being told which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, get_args
+
+from bridge.formats.derivation.aterm import DRV_SUFFIX, split_method_algorithm
+from bridge.formats.derivation.types import (
+    Deferred,
+    Derivation,
+    Fixed,
+    Floating,
+    Impure,
+    InputAddressed,
+    InputOutputs,
+    Output,
+)
+from bridge.formats.errors import DerivationJSONError, FormatError
+from bridge.formats.hashes import ALGORITHMS, Hash
+from bridge.formats.nix_json import dumps
+from bridge.formats.store_path import STORE_DIR, Method, name_part, parse
+
+from .write import STRUCTURED
+
+__all__ = ["from_json", "read_document"]
+
+T = TypeVar("T")
+_VERSIONS = (3, 4)
+
+
+def read_document(value: object) -> dict[str, Derivation]:
+    """The derivations of a document, or of a single derivation object, by base name.
+
+    The base name of a single derivation, which it does not tell, is its name and `.drv`.
+
+    Raises
+    ------
+    DerivationJSONError
+        With the path of keys to what is wrong.
+    """
+    top = _object(value, "")
+    if "derivations" in top:
+        if top.get("version") != 4:
+            raise DerivationJSONError(f"is {top.get('version')!r}; this reads version 4", key="version")
+        found = _object(top["derivations"], "derivations")
+        return {name: from_json(entry, f"derivations.{name}", name) for name, entry in found.items()}
+    if "outputs" in top:
+        drv = from_json(top)
+        return {f"{drv.name}{DRV_SUFFIX}": drv}
+    if not top:
+        raise DerivationJSONError("there is no derivation in this")
+    return {path.rpartition("/")[2]: from_json(entry, path, path.rpartition("/")[2]) for path, entry in top.items()}
+
+
+def from_json(value: object, key: str = "", base: str | None = None) -> Derivation:
+    """Read one derivation.
+
+    Parameters
+    ----------
+    key
+        Where the value stands in its document, for messages.
+    base
+        The base name of its `.drv`, which tells the name where the shape does not (before Nix 2.15).
+    """
+    top = _object(value, key)
+    version = top.get("version")
+    if version is not None and version not in _VERSIONS:
+        raise DerivationJSONError(
+            f"is {version!r}; this reads the versions 3 and 4, and what came before versions",
+            key=_join(key, "version"),
+        )
+    name = _name(top, key, base)
+    env = {k: _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()}
+    if "structuredAttrs" in top:
+        env[STRUCTURED] = dumps(cast(Any, _get(top, "structuredAttrs", _object, key)))
+    elif STRUCTURED in env and version is not None:
+        raise DerivationJSONError("is reserved; use structuredAttrs", key=_join(key, f"env.{STRUCTURED}"))
+    at = key
+    if version == 4:
+        at = _join(key, "inputs")
+        inputs = _get(top, "inputs", _object, key)
+        drvs, srcs = _get(inputs, "drvs", _object, at), _get(inputs, "srcs", _texts, at)
+    else:
+        drvs, srcs = _get(top, "inputDrvs", _object, key), _get(top, "inputSrcs", _texts, key)
+    outputs = _get(top, "outputs", _object, key)
+    based = version is not None
+    return Derivation(
+        name=name,
+        outputs={o: _output(v, name, o, _join(key, f"outputs.{o}"), based) for o, v in outputs.items()},
+        input_drvs={_path(p, at, based): _inputs(v, _join(at, p)) for p, v in drvs.items()},
+        input_srcs=tuple(_path(p, at, based) for p in srcs),
+        system=_get(top, "system", _text, key),
+        builder=_get(top, "builder", _text, key),
+        args=tuple(_get(top, "args", _texts, key)),
+        env=env,
+    )
+
+
+def _name(top: Mapping[str, object], key: str, base: str | None) -> str:
+    if "name" in top:
+        return _text(top["name"], _join(key, "name"))
+    if base is None or top.get("version") is not None:
+        raise DerivationJSONError(
+            "is missing", key=_join(key, "name"), hint="before Nix 2.15 only the path tells it: give the whole map"
+        )
+    return name_part(_path(base, key, True)).removesuffix(DRV_SUFFIX)
+
+
+def _join(key: str, more: str) -> str:
+    return f"{key}.{more}" if key else more
+
+
+def _get(value: Mapping[str, object], name: str, read: Callable[[object, str], T], key: str) -> T:
+    if name not in value:
+        raise DerivationJSONError("is missing", key=_join(key, name))
+    return read(value[name], _join(key, name))
+
+
+def _object(value: object, key: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise DerivationJSONError(f"must be an object, not {type(value).__name__}", key=key)
+    return value
+
+
+def _text(value: object, key: str) -> str:
+    if not isinstance(value, str):
+        raise DerivationJSONError(f"must be a string, not {type(value).__name__}", key=key)
+    return value
+
+
+def _texts(value: object, key: str) -> list[str]:
+    if not isinstance(value, list):
+        raise DerivationJSONError(f"must be a list of strings, not {type(value).__name__}", key=key)
+    return [_text(item, f"{key}[{number}]") for number, item in enumerate(value)]
+
+
+def _path(name: str, key: str, based: bool) -> str:
+    path = f"{STORE_DIR}/{name}" if based else name
+    try:
+        parse(path)
+    except FormatError as error:
+        what = "base name of a store path" if based else "store path"
+        raise DerivationJSONError(f"{name!r} is no {what}: {error.message}", key=key) from error
+    return path
+
+
+def _inputs(value: object, key: str) -> InputOutputs:
+    if isinstance(value, list):
+        return InputOutputs(tuple(_texts(value, key)))
+    entry = _object(value, key)
+    dynamic = _get(entry, "dynamicOutputs", _object, key)
+    return InputOutputs(
+        tuple(_get(entry, "outputs", _texts, key)),
+        {name: _inputs(inner, _join(key, f"dynamicOutputs.{name}")) for name, inner in dynamic.items()},
+    )
+
+
+# ----------------------------------------------------------------------------------------- outputs
+
+
+def _output(value: object, name: str, output: str, key: str, based: bool) -> Output:
+    entry = _object(value, key)
+    keys = frozenset(entry)
+    if keys == {"path"}:
+        return InputAddressed(_path(_get(entry, "path", _text, key), _join(key, "path"), based))
+    read = _OUTPUTS.get(keys - {"path"})
+    if read is None or ("path" in keys and "hash" not in keys):
+        raise DerivationJSONError(f"the keys {sorted(entry)} are those of no kind of output", key=key)
+    try:
+        found = read(entry, name, output, key)
+    except DerivationJSONError:
+        raise
+    except FormatError as error:
+        raise DerivationJSONError(error.message, key=key, hint=error.hint) from error
+    if isinstance(found, Fixed) and "path" in entry and entry["path"] != found.path:
+        raise DerivationJSONError(f"is {entry['path']!r}, but the hash gives {found.path}", key=_join(key, "path"))
+    return found
+
+
+def _method(value: object, key: str) -> Method:
+    if value not in get_args(Method):
+        raise DerivationJSONError(f"{value!r} is none of {', '.join(get_args(Method))}", key=key)
+    return cast(Method, value)
+
+
+def _algorithm(value: object, key: str) -> str:
+    if not isinstance(value, str) or value not in ALGORITHMS:
+        raise DerivationJSONError(f"{value!r} is none of {', '.join(ALGORITHMS)}", key=key)
+    return value
+
+
+def _method_and_algorithm(entry: dict[str, object], key: str) -> tuple[Method, str]:
+    if "method" in entry:
+        return _get(entry, "method", _method, key), _get(entry, "hashAlgo", _algorithm, key)
+    return split_method_algorithm(_get(entry, "hashAlgo", _text, key))
+
+
+def _fixed(entry: dict[str, object], name: str, output: str, key: str) -> Output:
+    if "hashAlgo" not in entry:
+        content = Hash.parse(_get(entry, "hash", _text, key))
+        return Fixed.of(name, output, _get(entry, "method", _method, key), content)
+    method, algorithm = _method_and_algorithm(entry, key)
+    return Fixed.of(name, output, method, Hash.parse(_get(entry, "hash", _text, key), algorithm))
+
+
+def _floating(entry: dict[str, object], name: str, output: str, key: str) -> Output:
+    return Floating(*_method_and_algorithm(entry, key))
+
+
+def _impure(entry: dict[str, object], name: str, output: str, key: str) -> Output:
+    if entry["impure"] is not True:
+        raise DerivationJSONError("must be true", key=_join(key, "impure"))
+    return Impure(*_method_and_algorithm(entry, key))
+
+
+# The exact set of keys, but for `path`, decides the kind, as in Nix.
+_OUTPUTS: dict[frozenset[str], Callable[[dict[str, object], str, str, str], Output]] = {
+    frozenset({"method", "hash"}): _fixed,
+    frozenset({"method", "hash", "hashAlgo"}): _fixed,
+    frozenset({"hash", "hashAlgo"}): _fixed,
+    frozenset({"method", "hashAlgo"}): _floating,
+    frozenset({"hashAlgo"}): _floating,
+    frozenset({"method", "hashAlgo", "impure"}): _impure,
+    frozenset({"hashAlgo", "impure"}): _impure,
+    frozenset(): lambda entry, name, output, key: Deferred(),
+}
