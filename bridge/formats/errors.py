@@ -13,7 +13,9 @@ __all__ = [
     "FormatError",
     "HashError",
     "NarError",
+    "NarInfoError",
     "Nix32Error",
+    "SignatureError",
     "StorePathError",
 ]
 
@@ -98,3 +100,15 @@ class NarError(FormatError):
     def __init__(self, message: str, *, position: int | None = None) -> None:
         super().__init__(message if position is None else f"{message} at byte {position} of the archive")
         self.position = position
+
+
+class NarInfoError(FormatError):
+    """A `.narinfo` or `nix-cache-info` file that is damaged; `line` is the line in it, from 1."""
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(f"line {line}: {message}")
+        self.line = line
+
+
+class SignatureError(FormatError):
+    """A key or a signature that is malformed, or that can not be used here."""
