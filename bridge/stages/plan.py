@@ -36,6 +36,7 @@ from .values import (
     SourceRecipe,
     Stage,
     Value,
+    freeze,
     references,
 )
 
@@ -320,6 +321,8 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
     ------
     TargetError
         For a stage or an argument that does not exist, or that is no config value.
+    StageError
+        For a value that JSON can not hold.
     """
     if not values:
         return list(targets)
@@ -342,7 +345,7 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
                 )
             if argument in stage.promises or any(references(arguments[argument])):
                 raise TargetError(f"{name}.{argument} is no config value, so that it can not be set")
-            arguments[argument] = value
+            arguments[argument] = freeze(value, stage.place, f"{name}.{argument}")
             used.add((name, argument))
         new: PythonRecipe | ShellRecipe = replace(recipe, arguments=arguments)
         if isinstance(new, ShellRecipe):
@@ -351,6 +354,8 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
         changed[stage] = replace(stage, recipe=new)
     for name, argument in values:
         if (name, argument) not in used:
+            if name in names:
+                raise TargetError(f"the stage {name} takes no arguments, so that {argument!r} can not be set")
             raise TargetError(f"no stage of this plan is named {name!r}", hint=_known(names))
     return [changed[target] for target in targets]
 
