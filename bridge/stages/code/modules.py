@@ -42,6 +42,10 @@ class Module:
     statements: tuple[Statement, ...]
     dynamic: str | None
     """Why it can not be pruned, if so."""
+    order: dict[Statement, int] = field(default_factory=dict)
+    """Where each statement stands among the others."""
+    future: tuple[Statement, ...] = ()
+    """Its `from __future__` imports, which all of its code needs."""
     binders: dict[str, list[Statement]] = field(default_factory=dict)
     readers: dict[str, list[Statement]] = field(default_factory=dict)
     _effects: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
@@ -79,7 +83,11 @@ def load(name: str, file: Path) -> Module:
     """
     tree = ast.parse(file.read_bytes(), filename=str(file))
     statements = tuple(analyse(node) for part in tree.body for node in _split(part))
-    module = Module(name, file, file.name == "__init__.py", statements, _dynamic(tree))
+    order = {statement: number for number, statement in enumerate(statements)}
+    future = tuple(
+        one for one in statements if isinstance(one.node, ast.ImportFrom) and one.node.module == "__future__"
+    )
+    module = Module(name, file, file.name == "__init__.py", statements, _dynamic(tree), order, future)
     for statement in statements:
         for bound in statement.binds:
             module.binders.setdefault(bound, []).append(statement)

@@ -135,6 +135,7 @@ class _Pruner:
         self._taken_whole: set[Module] = set()
         self._pending: list[tuple[Module, Statement]] = []
         self._own: Statement | None = None
+        self._own_number = 0
 
     def reach_function(self) -> None:
         module = self._module
@@ -153,6 +154,7 @@ class _Pruner:
             )
         own = analyse(stripped)
         self._own = own
+        self._own_number = module.order[statement]
         self._add(module, own)
         if module.dynamic:
             self._whole(module)
@@ -317,22 +319,12 @@ class _Pruner:
         return False
 
     def finish(self) -> Code:
-        own, own_statement = self._module, self._own
-        assert own_statement is not None
-        order = {statement: number for module in self._reached for number, statement in enumerate(module.statements)}
-        order[own_statement] = next(
-            number
-            for number, statement in enumerate(own.statements)
-            if isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and statement.node.name == self._function.__name__
-            and statement.node.lineno == own_statement.node.lineno
-        )
         keep_docstrings = any("__doc__" in ast.dump(one.node) for part in self._reached.values() for one in part)
         files: dict[str, str] = {}
         trees: dict[str, tuple[Path, ast.Module]] = {}
         for module, reached in self._reached.items():
-            future = [s for s in module.statements if _is_future(s.node)] if reached else []
-            statements = sorted({*reached, *future}, key=order.__getitem__)
+            wanted = {*reached, *(module.future if reached else ())}
+            statements = sorted(wanted, key=lambda one: self._own_number if one is self._own else module.order[one])
             body = [copy.deepcopy(statement.node) for statement in statements]
             tree = ast.Module(body, [])
             if not keep_docstrings:
@@ -344,7 +336,7 @@ class _Pruner:
             parts = path.split("/")[:-1]
             for depth in range(1, len(parts) + 1):
                 files.setdefault("/".join([*parts[:depth], "__init__.py"]), "")
-        return Code(own.name, self._function.__name__, dict(sorted(files.items())), trees)
+        return Code(self._module.name, self._function.__name__, dict(sorted(files.items())), trees)
 
 
 def _chains(reader: ast.stmt, bound: str) -> set[tuple[str, ...]]:
@@ -375,10 +367,6 @@ def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> a
         argument.annotation = None
     stripped.returns = None
     return stripped
-
-
-def _is_future(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
