@@ -1,4 +1,4 @@
-.PHONY: demo test check bench clean
+.PHONY: demo test test-matrix check bench clean
 
 demo: ## the main job: realize docs/examples/digits
 	scripts/demo
@@ -14,6 +14,16 @@ check: ## the fast part: lint, types, tests without Nix
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/pytest -n 2 --dist worksteal -m "not nix and not slow"
+
+MATRIX ?= $(HOME)/.cache/nixbridge/matrix
+test-matrix: ## the tests that need Nix, against 2.26 and 2.34 too (Debian, root; makes their folders once)
+	scripts/setup test
+	command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap
+	scripts/nix-matrix $(MATRIX) trixie sid
+	for suite in trixie sid; do \
+		PATH="$(MATRIX)/bin-$$suite:$$PATH" nix --version && \
+		PATH="$(MATRIX)/bin-$$suite:$$PATH" .venv/bin/pytest -n 2 --dist worksteal -m nix || exit 1; \
+	done
 
 bench: ## ratios against peers, in one run
 	scripts/setup test

@@ -139,7 +139,8 @@ def _message(event: dict[str, object]) -> Message:
     # For text that is no file, Nix 2.8 gives the text itself as its file.
     if not isinstance(file, str) or not file.startswith("/") or not isinstance(line, int):
         return Message(level, plain(text))
-    return Message(level, plain(text), file, line)
+    # Later Nix writes line and column behind the file as well.
+    return Message(level, plain(text), file.removesuffix(f":{line}:{event.get('column')}"), line)
 
 
 def _number(value: object) -> int:
