@@ -101,7 +101,9 @@ def _scratch_path(name: str) -> str:
 
 def _take(context: Context, task: Task, name: str, path: str) -> ObjectInfo:
     if task.resolved.derivation.output_path(name) is not None:
-        return register_built(context.store, path, task.inputs)
+        # An output may refer to the others as well.
+        own = filter(None, map(task.resolved.derivation.output_path, task.resolved.derivation.outputs))
+        return register_built(context.store, path, (*task.inputs, *own))
     return add_output(context.store, task.node.name, context.store.real_path(path), task.inputs, path)
 
 

@@ -118,6 +118,13 @@ def _opened(file: Path) -> BinaryIO:
         return cast(BinaryIO, file.open("wb", buffering=0))
 
 
+def _write_all(target: BinaryIO, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        # On a disk that is nearly full, only a part is written.
+        view = view[target.write(view) :]
+
+
 def _download(context: Context, task: Task, url: str, file: Path, algorithm: str) -> Hash:
     digest = hashlib.new(algorithm)
     request = urllib.request.Request(url, headers={"User-Agent": "nixbridge"})
@@ -130,7 +137,7 @@ def _download(context: Context, task: Task, url: str, file: Path, algorithm: str
                 context.check()
                 digest.update(chunk)
                 with disk_errors(f"{file} can not be written"):
-                    target.write(chunk)
+                    _write_all(target, chunk)
                 done += len(chunk)
                 if time.monotonic() - reported > 1:
                     reported = time.monotonic()

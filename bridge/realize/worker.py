@@ -179,7 +179,9 @@ def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
     text = "".join(traceback.format_exception(type(error), error, trace))
     every = list(traceback.extract_tb(trace))
     frames = [frame for frame in every if frame.filename in users] or every
-    sys.stderr.write(text)
+    # The log may be on a disk that is full.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
     said = f": {error}" if str(error) else ""
     return {
         "message": f"{type(error).__name__}{said}",
@@ -199,10 +201,16 @@ def run_here(job: dict[str, Any]) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.environ.update(TMPDIR=job["work"], TMP=job["work"], TEMP=job["work"])
-    result = perform(job)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    Path(job["result"]).write_text(json.dumps(result))
+    # Room is taken beforehand: a stage that fills the disk must be able to say so.
+    with contextlib.suppress(OSError), open(job["result"], "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 4096)
+    result = json.dumps(perform(job)).encode()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    with open(job["result"], "r+b") as file:
+        file.write(result)
+        file.truncate()
 
 
 def run_job(job: dict[str, Any]) -> int:

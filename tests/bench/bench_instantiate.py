@@ -26,7 +26,8 @@ let
     args = [ "-euc" "mkdir -p \\"$out\\"\\ncat $i0 > $out/x" ]; }} // inputs);
   row = previous: layer: builtins.genList (column: drv "s${{toString (layer * 10 + column)}}" (
     if previous == [ ] then {{ }} else builtins.listToAttrs (builtins.genList (k: {{
-      name = "i${{toString k}}"; value = builtins.elemAt previous (let m = column + k; in if m >= 10 then m - 10 else m);
+      name = "i${{toString k}}";
+      value = builtins.elemAt previous (let m = column + k; in if m >= 10 then m - 10 else m);
     }}) 3))) 10;
   last = builtins.foldl' row [ ] (builtins.genList (layer: layer) (n / 10));
 in drv "top" {{ all = last; }}

@@ -28,7 +28,8 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as made:
             file = Path(made, "stages.py")
             file.write_text(STAGES.format(count=count))
-            command = [str(Path(sys.executable).with_name("nixbridge")), "realize", f"{file}:step", "--builder", "local"]
+            nixbridge = str(Path(sys.executable).with_name("nixbridge"))
+            command = [nixbridge, "realize", f"{file}:step", "--builder", "local"]
             env = {"NIXBRIDGE_STORE": str(Path(made, "store"))}
             measure.row(f"chain of {count}, first run, as many jobs as cores", measure.process(command, env, 1))
             measure.row(f"chain of {count}, nothing to do", measure.process(command, env, 5), "python -c pass", bare)

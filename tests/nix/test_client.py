@@ -517,7 +517,7 @@ def test_a_child_that_can_not_open_its_store_is_quoted(nix: Installation, scratc
 def test_a_store_of_an_older_schema_is_no_reason_to_hang(nix: Installation, scratch: Path) -> None:
     conf = Path(nix.environ["NIX_CONF_DIR"], "nix.conf")
     conf.write_text("this is no configuration\n")
-    with pytest.raises(NixConnectionError, match="(illegal|syntax error in) configuration line"):
+    with pytest.raises(NixConnectionError, match=r"(illegal|syntax error in) configuration line"):
         connect(nix)
 
 

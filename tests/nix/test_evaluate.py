@@ -110,7 +110,7 @@ def test_what_is_no_derivation_is_an_error(nix: Installation) -> None:
         instantiate(nix, expr="1")
     with pytest.raises(NixEvaluationError, match="syntax error"):
         instantiate(nix, expr="1 +")
-    with pytest.raises(NixEvaluationError, match="No such file|does not exist"):
+    with pytest.raises(NixEvaluationError, match=r"No such file|does not exist"):
         instantiate(nix, file=Path("/nowhere/x.nix"))
 
 
@@ -162,5 +162,5 @@ def test_an_installable_that_is_wrong_is_explained(nix: Installation, flake: str
 
 
 def test_a_flake_that_is_not_there_is_explained(nix: Installation, scratch: Path) -> None:
-    with pytest.raises(NixEvaluationError, match="No such file|does not exist"):
+    with pytest.raises(NixEvaluationError, match=r"No such file|does not exist"):
         flake_drv(nix, f"path:{scratch}/nowhere#x")

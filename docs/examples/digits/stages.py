@@ -1,6 +1,6 @@
 """Handwritten digits, end to end: Nix for what is deterministic, Python for the training that is not.
 
-    nixbridge realize docs/examples/digits/stages.py:report
+nixbridge realize docs/examples/digits/stages.py:report
 """
 
 from bridge import best, host, out, shell, source, stage
@@ -98,7 +98,13 @@ def descend(weights, x, y, rate):
 # Deterministic again, and built by Nix from the realization that the matcher chose.
 report = shell(
     r"""
-    row() { awk -F, -v cell="$1" '{ printf "<tr>"; for (i = 1; i <= NF; i++) printf "<%s>%s</%s>", cell, $i, cell; print "</tr>" }'; }
+    row() {
+        awk -F, -v cell="$1" '{
+            printf "<tr>"
+            for (i = 1; i <= NF; i++) printf "<%s>%s</%s>", cell, $i, cell
+            print "</tr>"
+        }'
+    }
     {
         echo '<!doctype html><meta charset="utf-8"><title>Digits: model card</title>'
         echo '<style>body{font:1rem/1.5 sans-serif;margin:3rem}td,th{padding:.2rem .6rem;text-align:right}</style>'

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.realize.errors import BuildError, PromiseError
+from bridge.realize.events import Line
+from bridge.store.info import read_info
+from bridge.store.layout import Store
+from bridge.store.objects import remove_tree
+from bridge.store.trace import resolved_derivations
+
+from .running import Run, alive, assert_clean, load, run, wait_until
+
+
+def script(store: Store, folder: Path, text: str, arguments: str = "") -> Run:
+    module = load(folder, f"s = shell({text!r}{arguments and ', ' + arguments})")
+    return run(store, module.s)
+
+
+def failure(store: Store, folder: Path, text: str, arguments: str = "") -> BuildError:
+    error = script(store, folder, text, arguments).failure
+    assert isinstance(error, BuildError)
+    assert error.stage == "s"
+    assert error.line == 2
+    assert resolved_derivations(store) == []
+    assert not any(path.name.endswith("-s") for path in store.objects.iterdir())
+    assert_clean(store)
+    return error
+
+
+def test_a_script_builds_at_its_final_place(store: Store, tmp_path: Path) -> None:
+    done = script(store, tmp_path, 'echo "$out $x" > $out/f; echo one; echo two >&2', "x=[1, 'a b', True]")
+    path = done.path("s")
+    assert (path / "f").read_text() == f"{path} 1 a b 1\n"
+    assert path.parent == store.objects
+    assert [event.text for event in done.of(Line)] == ["one", "two"]
+    (one,) = done.choice("s").chosen
+    assert one.realization.runner == "local"
+    assert (store.logs / (one.realization.log or "")).read_text() == "one\ntwo\n"
+    assert read_info(store, one.realization.outputs["out"]).content_address is None
+    assert_clean(store)
+
+
+def test_the_environment_is_clean(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_MINE", "1")
+    done = script(store, tmp_path, "env > $out/env; ls -A > $out/ls; cat > $out/in")
+    env = dict(line.split("=", 1) for line in (done.path("s") / "env").read_text().splitlines())
+    assert "SECRET_OF_MINE" not in env
+    assert env["HOME"] == "/homeless-shelter"
+    assert env["NIX_STORE"] == str(store.objects)
+    assert env["TMPDIR"] == env["NIX_BUILD_TOP"] == env["PWD"]
+    assert not Path(env["TMPDIR"]).exists()
+    assert (done.path("s") / "ls").read_text() == (done.path("s") / "in").read_text() == ""
+
+
+def test_inputs_tools_and_several_outputs_work_together(store: Store, tmp_path: Path) -> None:
+    module = load(
+        tmp_path,
+        r"""
+        tool = shell('mkdir $out/bin; echo "echo tool says \\$1" > $out/bin/say; chmod +x $out/bin/say')
+        two = shell('say one > $out/x; say two > $dev/x; echo $out > $dev/ref', tools=[tool], outputs=["out", "dev"])
+        s = shell('cat $a $b/x > $out/all', a=two / "x", b=two.dev)
+        """,
+    )
+    done = run(store, module.s)
+    assert (done.path("s") / "all").read_text() == "tool says one\ntool says two\n"
+    outputs = done.choice("two").chosen[0].realization.outputs
+    # What is written is where the file lies, which holds the same digest as the store path.
+    assert read_info(store, outputs["dev"]).references == (outputs["out"],)
+    assert_clean(store)
+
+
+def test_a_script_with_many_results_may_name_itself(store: Store, tmp_path: Path) -> None:
+    module = load(
+        tmp_path,
+        """
+        s = shell('echo "$out" > $out/self; ln -s $out/self $out/link; od -An -N4 -tx4 /dev/urandom > $out/r',
+                  deterministic=False, realizations=3, match=every())
+        """,
+    )
+    done = run(store, module.s)
+    found = done.choice("s").chosen
+    assert len({one.path for one in found}) == 3
+    for one in found:
+        # Both texts were rewritten to where the object lies now.
+        assert (one.path / "self").read_text() == f"{one.path}\n"
+        assert (one.path / "link").resolve() == one.path / "self"
+        path = one.realization.outputs["out"]
+        assert read_info(store, path).references == (path,)
+    assert_clean(store)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("exit 3", "the builder of the stage s ended with status 3"),
+        ("false; true", "the builder of the stage s ended with status 1"),
+        ("echo $unset", "the builder of the stage s ended with status 2"),
+        ("kill -9 $$", "the builder of the stage s was killed by SIGKILL"),
+        ("rm -r $out", "the stage s did not write its output out"),
+    ],
+)
+def test_a_builder_that_fails_is_told_how(store: Store, tmp_path: Path, text: str, said: str) -> None:
+    assert failure(store, tmp_path, f"echo half > $out/half; echo before; {text}").message == said
+
+
+def test_the_log_s_end_comes_with_the_failure(store: Store, tmp_path: Path) -> None:
+    error = failure(store, tmp_path, "i=0; while [ $i -lt 99 ]; do i=$((i+1)); echo line $i; done; exit 1")
+    assert error.log_tail == tuple(f"line {number}" for number in range(80, 100))
+    log = Path((error.hint or "").removeprefix("the whole log: "))
+    assert len(log.read_text().splitlines()) == 99
+
+
+def test_a_promise_that_is_not_kept_fails(store: Store, tmp_path: Path) -> None:
+    error = failure(store, tmp_path, "true", 'x=out("sub/x")')
+    assert isinstance(error, PromiseError)
+    assert error.message == "the stage s did not write its promised output x (sub/x)"
+
+
+def test_a_builder_that_is_not_there_fails(store: Store, tmp_path: Path) -> None:
+    assert "the builder /no/sh of the stage s can not be run" in failure(store, tmp_path, "", 'shell="/no/sh"').message
+
+
+@pytest.mark.parametrize("streams", ["", " > /dev/null 2>&1"])
+def test_what_a_builder_leaves_running_is_ended_with_it(store: Store, tmp_path: Path, streams: str) -> None:
+    started = time.monotonic()
+    done = script(store, tmp_path, f"sleep 60{streams} & echo $! > $out/pid")
+    assert time.monotonic() - started < 5
+    wait_until(lambda: alive([int((done.path("s") / "pid").read_text())]) == [], 2)
+    assert_clean(store)
+
+
+def test_a_builder_that_closes_its_output_is_waited_for(store: Store, tmp_path: Path) -> None:
+    done = script(store, tmp_path, "exec >&- 2>&-; sleep 0.3; : > $out/done")
+    assert (done.path("s") / "done").exists()
+
+
+def test_what_a_dead_build_left_at_the_final_place_is_not_taken(store: Store, tmp_path: Path) -> None:
+    first = script(store, tmp_path, "echo 1 > $out/good")
+    module = load(tmp_path, "s = shell('echo 1 > $out/good')")
+    (one,) = first.choice("s").chosen
+    path = one.realization.outputs["out"]
+    real = store.real_path(path)
+    # Killed while it built: no record, no info, half a tree.
+    remove_tree(store.trace)
+    store.trace.mkdir()
+    store.info_file(path).unlink()
+    remove_tree(real)
+    real.mkdir()
+    (real / "half").write_text("")
+    done = run(store, module.s)
+    assert done.started == [("s", "local")]
+    assert [file.name for file in real.iterdir()] == ["good"]
+    assert_clean(store)
+
+
+def test_what_a_dead_build_registered_and_did_not_record_is_recorded(store: Store, tmp_path: Path) -> None:
+    module = load(tmp_path, "s = shell('echo x >> $log; : > $out/x', log=" + repr(str(tmp_path / "runs")) + ")")
+    first = run(store, module.s)
+    remove_tree(store.trace)
+    store.trace.mkdir()
+    again = run(store, module.s)
+    assert again.path("s") == first.path("s")
+    assert (tmp_path / "runs").read_text() == "x\n"
+    assert_clean(store)
+
+
+def test_no_descriptor_stays_open(store: Store, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    script(store, tmp_path, "true")
+    failure_of = script(store, tmp_path, "exit 1").failure
+    assert isinstance(failure_of, BuildError)
+    assert len(os.listdir("/proc/self/fd")) == before

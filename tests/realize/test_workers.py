@@ -1,0 +1,154 @@
+"""The server of workers, as a real process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.realize import worker
+from bridge.realize.errors import WorkerError
+from bridge.realize.workers import ForkExecutor, default_jobs
+
+from .running import alive, wait_until
+
+Job = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def executor() -> Iterator[ForkExecutor]:
+    found = ForkExecutor()
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    numbers = iter(range(1000))
+
+    def make(body: str) -> dict[str, Any]:
+        folder = tmp_path / f"job{next(numbers)}"
+        (folder / "code").mkdir(parents=True)
+        (folder / "work").mkdir()
+        (folder / "code" / "mod.py").write_text(f"import os, sys, time, signal\ndef main():\n    {body}\n")
+        names = ("code", "out", "work", "log", "result")
+        return {
+            **{name: str(folder / name) for name in names},
+            "arguments": {},
+            "function": "mod:main",
+            "index": 0,
+            "positions": None,
+            "run": None,
+            "seed": 1,
+        }
+
+    return make
+
+
+def test_jobs_run_at_once_and_each_gives_its_status(executor: ForkExecutor, job: Job) -> None:
+    started = time.monotonic()
+    bodies = ["time.sleep(0.3)", "os._exit(7)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)", "1/0"]
+    futures = [executor.submit(worker.run_job, job(body)) for body in bodies * 4]
+    assert [future.result(10) for future in futures] == [0, 7, -9, -15, 0] * 4
+    assert time.monotonic() - started < 1.2
+
+
+def test_a_job_is_a_process_of_its_own(executor: ForkExecutor, job: Job) -> None:
+    jobs = [job("print(os.getpid(), os.getcwd(), sys.stdin.read() == '')") for _ in range(2)]
+    for one in jobs:
+        executor.submit(worker.run_job, one).result(10)
+    said = [Path(one["log"]).read_text().split() for one in jobs]
+    assert said[0][0] != said[1][0]
+    assert [line[1:] for line in said] == [[one["work"], "True"] for one in jobs]
+
+
+def test_stop_ends_what_runs(executor: ForkExecutor, job: Job) -> None:
+    ignoring = job("signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(60)")
+    obeying = job("open('ready', 'w'); time.sleep(60)")
+    futures = [executor.submit(worker.run_job, one) for one in (ignoring, obeying)]
+    wait_until(lambda: all((Path(one["work"]) / "ready").exists() for one in (ignoring, obeying)))
+    executor.stop(signal.SIGTERM)
+    assert futures[1].result(10) == -15
+    assert not futures[0].done()
+    executor.stop(signal.SIGKILL)
+    assert futures[0].result(10) == -9
+
+
+def test_a_server_that_dies_fails_its_jobs_and_shuts_down(executor: ForkExecutor, job: Job) -> None:
+    one = job("open('ready', 'w'); time.sleep(5)")
+    future = executor.submit(worker.run_job, one)
+    wait_until((Path(one["work"]) / "ready").exists)
+    assert executor._server is not None
+    executor._server.kill()
+    with pytest.raises(WorkerError, match="died"):
+        future.result(10)
+    executor._server.wait()
+    with pytest.raises(WorkerError, match="gone"):
+        executor.submit(worker.run_job, job("pass"))
+    executor.stop()
+
+
+def test_what_a_job_leaves_running_is_ended_with_it(executor: ForkExecutor, job: Job) -> None:
+    one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
+    assert executor.submit(worker.run_job, one).result(10) == 0
+    wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
+
+
+def test_run_job_alone_ends_what_a_job_leaves_running(job: Job) -> None:
+    one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
+    assert worker.run_job(one) == 0
+    wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
+
+
+def test_workers_die_with_the_process_that_has_them(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
+        wait_until((tmp_path / "pid").exists)
+        wait_until(lambda: (tmp_path / "pid").read_text() != "")
+        pid = int((tmp_path / "pid").read_text())
+        os.kill(owner.pid, signal.SIGKILL)
+    wait_until(lambda: alive([pid]) == [], 4)
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from bridge.realize import worker
+from bridge.realize.workers import ForkExecutor
+folder = Path(sys.argv[1])
+(folder / "mod.py").write_text(
+    "import os, time, signal\\n"
+    "def main():\\n"
+    "    signal.signal(15, signal.SIG_IGN)\\n"
+    f"    open({str(folder / 'pid')!r}, 'w').write(str(os.getpid()))\\n"
+    "    time.sleep(60)\\n"
+)
+names = ("out", "log", "result")
+job = {name: str(folder / name) for name in names} | {
+    "code": str(folder), "work": str(folder), "arguments": {}, "function": "mod:main",
+    "index": 0, "positions": None, "run": None, "seed": 1,
+}
+ForkExecutor().submit(worker.run_job, job).result()
+"""
+
+
+def test_it_runs_stages_only_and_starts_nothing_unasked(executor: ForkExecutor) -> None:
+    with pytest.raises(WorkerError, match="runs stages only"):
+        executor.submit(print, 1)
+    executor.stop()
+    assert executor._server is None
+    assert default_jobs() >= 1
+
+
+def test_no_descriptor_stays_open(job: Job) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with ForkExecutor() as executor:
+            assert executor.submit(worker.run_job, job("pass")).result(10) == 0
+    assert len(os.listdir("/proc/self/fd")) == before
