@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from bridge.formats.store_path import name_part
+from bridge.realize.choosing import matcher_of
 from bridge.realize.engine import Options, Outcome, realize
-from bridge.realize.matchers import latest, only
 from bridge.realize.places import Places
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
@@ -69,15 +69,9 @@ def show_command(target: str, settings: Sequence[str], store: str | None, json: 
     for node in plan.nodes:
         choice = outcome.choices.get(node)
         have = "" if node.source is not None else str(len(choice.candidates) if choice else 0)
-        rows.append([node.name, _KINDS[type(node.stage.recipe)], have, _matcher(node), _uses(node), node.path])
+        match = "" if node.source is not None else repr(matcher_of(node))
+        rows.append([node.name, _KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
     print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
-
-
-def _matcher(node: Node) -> str:
-    if node.source is not None:
-        return ""
-    policy = node.stage.policy
-    return repr(policy.match or (only() if policy.deterministic else latest()))
 
 
 def _uses(node: Node) -> str:
@@ -116,8 +110,7 @@ def ls_command(target: str | None, settings: Sequence[str], store: str | None, j
             if choice is None or not choice.candidates:
                 print(f"{paint(node.name, 'bold', sys.stdout)}: no realizations")
             else:
-                matcher = node.stage.policy.match or (only() if node.stage.policy.deterministic else latest())
-                print(candidate_table(node, matcher, choice.candidates, choice.chosen))
+                print(candidate_table(node, matcher_of(node), choice.candidates, choice.chosen))
 
 
 def _ls_store(store: Store, json: bool) -> None:

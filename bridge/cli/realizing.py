@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, cast, get_args
 
-from bridge.realize.engine import Choice, Options, Outcome, realize
+from bridge.realize.choosing import Choice
+from bridge.realize.engine import Options, Outcome, realize
 from bridge.realize.places import Places
 from bridge.realize.workers import default_jobs
 from bridge.stages.errors import TargetError

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bridge.formats.derivation import Instantiated, derivation_references
+from bridge.formats.derivation import Instantiated
 from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name
 from bridge.nix.errors import NixError
@@ -26,16 +26,16 @@ from bridge.nix.installation import Installation
 from bridge.stages.plan import Node, Plan, resolve
 from bridge.stages.values import Builder, FetchRecipe, PythonRecipe
 from bridge.store.durable import dead_temporaries
-from bridge.store.info import find_info
 from bridge.store.layout import Store
 from bridge.store.locks import Holder, try_lock
 from bridge.store.locks import holder as lock_holder
-from bridge.store.objects import add_nar, add_texts, remove_tree
-from bridge.store.trace import Realization, realizations
+from bridge.store.objects import add_nar, remove_tree
+from bridge.store.trace import Realization
 
-from .errors import Interrupted, MatchError, RealizeError
-from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Started, Waiting
-from .matchers import Candidate, Matcher, apply, latest, needed, only, takes_many
+from .choosing import Choice, candidates_of, matcher_of, missing_of
+from .errors import Interrupted, RealizeError
+from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
+from .matchers import Candidate, apply, takes_many
 from .places import Places
 from .task import Context, Task
 from .workers import ForkExecutor, default_jobs
@@ -43,7 +43,7 @@ from .workers import ForkExecutor, default_jobs
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
 
-__all__ = ["Choice", "Options", "Outcome", "realize"]
+__all__ = ["Options", "Outcome", "realize"]
 
 _POLL = 0.05
 _GRACE = 3.0
@@ -72,32 +72,6 @@ class Options:
     builder: Builder = "auto"
     rebuild: frozenset[str] = frozenset()
     dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a stage stands for: a source object, or the chosen realizations.
-
-    Parameters
-    ----------
-    resolved
-        The resolved derivation; None for a source.
-    many
-        Whether it goes on as a list.
-    """
-
-    node: Node
-    resolved: Instantiated | None
-    candidates: tuple[Candidate, ...]
-    chosen: tuple[Candidate, ...]
-    many: bool
-
-    def paths(self, output: str) -> str | list[str]:
-        """The store path of an output, or the paths where several were chosen."""
-        if self.resolved is None:
-            return self.node.path
-        found = [one.realization.outputs[output] for one in self.chosen]
-        return found if self.many else found[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +146,7 @@ class _Engine:
         self._blocked: dict[Node, float] = {}
         self._for_nix: list[Task] = []
         self._locks: dict[Node, ExitStack] = {}
-        self._fresh: dict[Node, int] = {}
+        self._tried: set[Node] = set()
         self._runs: dict[Node, int] = {}
         self._running: dict[Future[Any], Task | list[Task]] = {}
         self._rebuild = {node for name in options.rebuild for node in plan.named(name)}
@@ -265,47 +239,17 @@ class _Engine:
         return resolve(node, lambda used, output: self._choices[used].paths(output))
 
     def _candidates(self, node: Node, resolved: Instantiated) -> list[Candidate]:
-        """The realizations that may be chosen: their bytes are there, and the right builder made them."""
-        found = []
-        by_nix = self._goes_to_nix(node)
-        for one in realizations(self._context.store, resolved.path):
-            if by_nix and one.runner == "local":
-                continue
-            # The same path may hold a local result, which does not stand in for Nix's.
-            find = self._context.places.find_in_nix if by_nix else self._context.places.find
-            paths = {name: find(path) for name, path in one.outputs.items()}
-            if all(path is not None for path in paths.values()):
-                found.append(Candidate(one, {name: path for name, path in paths.items() if path is not None}))
-        return found
-
-    def _matcher(self, node: Node) -> Matcher:
-        policy = node.stage.policy
-        return policy.match or (only() if policy.deterministic else latest())
+        return candidates_of(self._context.places, resolved.path, by_nix=self._goes_to_nix(node))
 
     def _missing(self, node: Node, candidates: Sequence[Candidate]) -> int:
         """How many realizations must be made before the matcher is asked (again)."""
-        policy = node.stage.policy
         if node in self._rebuild:
-            return policy.realizations
-        matcher = self._matcher(node)
-        missing = max(policy.realizations, needed(matcher)) - len(candidates)
-        if missing > 0 and not self._fresh.get(node):
-            return missing
-        if apply(matcher, candidates) is None:
-            if self._fresh.get(node):
-                listed = ", ".join(f"{one.id} {dict(one.metrics)}" for one in candidates) or "none"
-                raise MatchError(
-                    f"the matcher {matcher!r} of the stage {node.name} takes none of the candidates: {listed}",
-                    hint="more realizations=, or another matcher",
-                    file=node.stage.place.file,
-                    line=node.stage.place.line,
-                )
-            return 1
-        return 0
+            return node.stage.policy.realizations
+        return missing_of(node, candidates, tried=node in self._tried)
 
     def _choose(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
         self._release(node)
-        matcher = self._matcher(node)
+        matcher = matcher_of(node)
         chosen = apply(matcher, candidates) or []
         self._report(Chosen(node, matcher, candidates, chosen))
         self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), takes_many(matcher, chosen)))
@@ -377,13 +321,16 @@ class _Engine:
         if self._goes_to_nix(node) and self._nix_works(node):
             self._for_nix.append(Task(node, resolved, ()))
             return
+        from .make import Maker
+
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
+        maker = Maker(self._context, self._executor, self._choices, self._nix)
         first = 1 + max((one.realization.index for one in candidates), default=-1)
         self._runs[node] = missing
         for index in range(first, first + missing):
             task = Task(node, resolved, (), index, _seed(resolved.path, index))
-            self._running[self._threads.submit(self._make, task)] = task
+            self._running[self._threads.submit(maker.make, task)] = task
 
     def _clean_up(self) -> None:
         """Take back what dead processes left, once, before anything is made."""
@@ -404,60 +351,6 @@ class _Engine:
             self._report(Note(f"Nix is there but can not be used, so the local builder builds: {error}"))
             self._installation = None
             return False
-
-    def _make(self, task: Task) -> Realization:
-        """Make one realization; runs in a thread."""
-        self._context.check()
-        recipe = task.node.stage.recipe
-        if isinstance(recipe, FetchRecipe):
-            self._report(Started(task.node, "fetch"))
-            from .fetch import fetch
-
-            return fetch(self._context, task)
-        self._provide(task)
-        task = Task(task.node, task.resolved, tuple(self._input_closure(task)), task.index, task.seed)
-        if isinstance(recipe, PythonRecipe):
-            self._report(Started(task.node, "python", task.index))
-            from .run_python import run_python
-
-            return run_python(self._context, self._executor, task)
-        self._report(Started(task.node, "local", task.index))
-        from .build_local import build_local
-
-        return build_local(self._context, task)
-
-    def _provide(self, task: Task) -> None:
-        """Have in the store what the task names: sources, code, and the derivation itself."""
-        store = self._context.store
-        node = task.node
-        for one in (*node.objects, *(used.source for used in node.inputs)):
-            if one is not None and self._context.places.find(one.path) is None:
-                add_nar(store, one.path, one.chunks)
-        resolved = task.resolved
-        add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
-
-    def _input_closure(self, task: Task) -> list[str]:
-        """Store paths that the task can see."""
-        seen: dict[str, None] = {}
-        in_nix = []
-        stack = list(task.resolved.derivation.input_srcs)
-        for used in task.node.inputs:
-            for name in used.derivation.outputs if used.instantiated is not None else ():
-                found = self._choices[used].paths(name)
-                stack += [found] if isinstance(found, str) else found
-        while stack:
-            path = stack.pop()
-            if path in seen:
-                continue
-            seen[path] = None
-            info = find_info(self._context.store, path)
-            if info is not None:
-                stack.extend(info.references)
-            else:
-                in_nix.append(path)
-        if in_nix and self._installation is not None and self._nix is not None:
-            seen |= dict.fromkeys(self._nix.closure(in_nix))
-        return list(seen)
 
     # ------------------------------------------------------------------------------------ Nix
 
@@ -502,7 +395,7 @@ class _Engine:
         self._runs[node] -= 1
         error = future.exception()
         if error is None:
-            self._fresh[node] = self._fresh.get(node, 0) + 1
+            self._tried.add(node)
             self._report(Finished(node, future.result()))
         elif isinstance(error, BridgeError):
             self._fail(node, error)
@@ -520,7 +413,7 @@ class _Engine:
         for task in tasks:
             node = task.node
             if node in made:
-                self._fresh[node] = 1
+                self._tried.add(node)
                 self._report(Finished(node, made[node]))
         blamed = {path for failure in self._nix.failures for path in failure.failed} if error is None else set()
         for task in tasks:

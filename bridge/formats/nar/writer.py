@@ -59,6 +59,9 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
     else:
         yield from _leaf(buffer, root, status, visit)
     while stack:
+        if len(buffer) >= CHUNK:
+            yield bytes(buffer)
+            buffer.clear()
         folder, folder_status, entries = stack[-1]
         for entry in entries:
             place = entry.path

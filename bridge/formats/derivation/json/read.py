@@ -16,10 +16,10 @@ from bridge.formats.derivation.types import (
     InputOutputs,
     Output,
 )
-from bridge.formats.errors import DerivationJSONError, FormatError
+from bridge.formats.errors import DerivationJSONError, FormatError, StorePathError
 from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.nix_json import dumps
-from bridge.formats.store_path import STORE_DIR, Method, name_part, parse
+from bridge.formats.store_path import STORE_DIR, Method, check_name, name_part, parse
 
 from .write import STRUCTURED
 
@@ -27,6 +27,8 @@ __all__ = ["from_json", "read_document"]
 
 T = TypeVar("T")
 _VERSIONS = (3, 4)
+_MAX_DYNAMIC = 100
+"""Outputs of outputs of outputs … are read no deeper: far more than anything has, far less than recursion allows."""
 
 
 def read_document(value: object) -> dict[str, Derivation]:
@@ -62,6 +64,11 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
         Where the value stands in its document, for messages.
     base
         The base name of its `.drv`, which tells the name where the shape does not (before Nix 2.15).
+
+    Raises
+    ------
+    DerivationJSONError
+        With the path of keys to what is wrong.
     """
     top = _object(value, key)
     version = top.get("version")
@@ -71,9 +78,11 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
             key=_join(key, "version"),
         )
     name = _name(top, key, base)
-    env = {k: _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()}
+    env = {
+        _text(k, _join(key, "env")): _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()
+    }
     if "structuredAttrs" in top:
-        env[STRUCTURED] = dumps(cast(Any, _get(top, "structuredAttrs", _object, key)))
+        env[STRUCTURED] = _get(top, "structuredAttrs", _structured, key)
     elif STRUCTURED in env and version is not None:
         raise DerivationJSONError("is reserved; use structuredAttrs", key=_join(key, f"env.{STRUCTURED}"))
     at = key
@@ -87,7 +96,10 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
     based = version is not None
     return Derivation(
         name=name,
-        outputs={o: _output(v, name, o, _join(key, f"outputs.{o}"), based) for o, v in outputs.items()},
+        outputs={
+            _store_name(o, _join(key, "outputs")): _output(v, name, o, _join(key, f"outputs.{o}"), based)
+            for o, v in outputs.items()
+        },
         input_drvs={_path(p, at, based): _inputs(v, _join(at, p)) for p, v in drvs.items()},
         input_srcs=tuple(_path(p, at, based) for p in srcs),
         system=_get(top, "system", _text, key),
@@ -99,7 +111,7 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
 
 def _name(top: Mapping[str, object], key: str, base: str | None) -> str:
     if "name" in top:
-        return _text(top["name"], _join(key, "name"))
+        return _store_name(top["name"], _join(key, "name"))
     if base is None or top.get("version") is not None:
         raise DerivationJSONError(
             "is missing", key=_join(key, "name"), hint="before Nix 2.15 only the path tells it: give the whole map"
@@ -126,7 +138,27 @@ def _object(value: object, key: str) -> dict[str, object]:
 def _text(value: object, key: str) -> str:
     if not isinstance(value, str):
         raise DerivationJSONError(f"must be a string, not {type(value).__name__}", key=key)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        # JSON can write one ("\\ud800"), but no bytes of a derivation are it.
+        raise DerivationJSONError("holds half of a surrogate pair, which is no text", key=key) from error
     return value
+
+
+def _store_name(value: object, key: str) -> str:
+    try:
+        return check_name(_text(value, key))
+    except StorePathError as error:
+        raise DerivationJSONError(error.message, key=key, hint=error.hint) from error
+
+
+def _structured(value: object, key: str) -> str:
+    lifted = cast(Any, _object(value, key))
+    try:
+        return dumps(lifted)
+    except FormatError as error:
+        raise DerivationJSONError(error.message, key=key) from error
 
 
 def _texts(value: object, key: str) -> list[str]:
@@ -145,14 +177,16 @@ def _path(name: str, key: str, based: bool) -> str:
     return path
 
 
-def _inputs(value: object, key: str) -> InputOutputs:
+def _inputs(value: object, key: str, depth: int = 0) -> InputOutputs:
+    if depth > _MAX_DYNAMIC:
+        raise DerivationJSONError(f"has dynamic outputs nested more than {_MAX_DYNAMIC} deep", key=key[:80])
     if isinstance(value, list):
         return InputOutputs(tuple(_texts(value, key)))
     entry = _object(value, key)
     dynamic = _get(entry, "dynamicOutputs", _object, key)
     return InputOutputs(
         tuple(_get(entry, "outputs", _texts, key)),
-        {name: _inputs(inner, _join(key, f"dynamicOutputs.{name}")) for name, inner in dynamic.items()},
+        {name: _inputs(inner, _join(key, f"dynamicOutputs.{name}"), depth + 1) for name, inner in dynamic.items()},
     )
 
 

@@ -106,10 +106,13 @@ def _output(output: Output, shape: JsonFormat) -> dict[str, Any]:
 def _lift(drv: Derivation, text: str, shape: JsonFormat) -> Any:
     try:
         lifted = json.loads(text)
-        if dumps(lifted) == text:
-            return lifted
-        reason = "are not printed as Nix 2.12 and later print them"
-    except (ValueError, FormatError):
+        if isinstance(lifted, dict):
+            if dumps(lifted) == text:
+                return lifted
+            reason = "are not printed as Nix 2.12 and later print them"
+        else:
+            reason = "are no JSON object"
+    except (ValueError, RecursionError, FormatError):
         reason = "are no JSON"
     raise DerivationJSONError(
         f"the structured attributes of {drv.name} {reason}, so that the format {shape.name} could not give them back "

@@ -1,0 +1,98 @@
+"""Make one realization here: have its inputs in the store, and run what its recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bridge.formats.derivation import derivation_references
+from bridge.stages.plan import Node
+from bridge.stages.values import FetchRecipe, PythonRecipe
+from bridge.store.info import find_info
+from bridge.store.objects import add_nar, add_texts
+from bridge.store.trace import Realization
+
+from .build_local import build_local
+from .choosing import Choice
+from .events import Started
+from .fetch import fetch
+from .run_python import run_python
+from .task import Context, Task
+
+if TYPE_CHECKING:
+    from .build_nix import NixBuilder
+
+__all__ = ["Maker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes realizations, in any number of threads.
+
+    Parameters
+    ----------
+    choices
+        What was chosen so far: of every input of what is made.
+    nix
+        Nix, where inputs may lie in its store.
+    """
+
+    context: Context
+    executor: Executor
+    choices: Mapping[Node, Choice]
+    nix: NixBuilder | None
+
+    def make(self, task: Task) -> Realization:
+        """Make and record one realization.
+
+        Raises
+        ------
+        BridgeError
+            If that fails; nothing of it is in the store then.
+        """
+        self.context.check()
+        recipe = task.node.stage.recipe
+        if isinstance(recipe, FetchRecipe):
+            self.context.report(Started(task.node, "fetch"))
+            return fetch(self.context, task)
+        self._provide(task)
+        task = replace(task, inputs=tuple(self._input_closure(task)))
+        if isinstance(recipe, PythonRecipe):
+            self.context.report(Started(task.node, "python", task.index))
+            return run_python(self.context, self.executor, task)
+        self.context.report(Started(task.node, "local", task.index))
+        return build_local(self.context, task)
+
+    def _provide(self, task: Task) -> None:
+        """Have in the store what the task names: sources, code, and the derivation itself."""
+        store = self.context.store
+        for one in (*task.node.objects, *(used.source for used in task.node.inputs)):
+            if one is not None and self.context.places.find(one.path) is None:
+                add_nar(store, one.path, one.chunks)
+        resolved = task.resolved
+        add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
+
+    def _input_closure(self, task: Task) -> list[str]:
+        """Store paths that the task can see."""
+        seen: dict[str, None] = {}
+        in_nix = []
+        stack = list(task.resolved.derivation.input_srcs)
+        for used in task.node.inputs:
+            for name in used.derivation.outputs if used.instantiated is not None else ():
+                found = self.choices[used].paths(name)
+                stack += [found] if isinstance(found, str) else found
+        while stack:
+            path = stack.pop()
+            if path in seen:
+                continue
+            seen[path] = None
+            info = find_info(self.context.store, path)
+            if info is not None:
+                stack.extend(info.references)
+            else:
+                in_nix.append(path)
+        if in_nix and self.nix is not None:
+            seen |= dict.fromkeys(self.nix.closure(in_nix))
+        return list(seen)
