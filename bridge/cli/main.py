@@ -24,8 +24,12 @@ app = typer.Typer(
 )
 derivation = typer.Typer(help="Read and write store derivations.", no_args_is_help=True)
 hash_app = typer.Typer(help="Compute hashes as Nix does.", no_args_is_help=True)
+nar_app = typer.Typer(help="Pack and unpack Nix archives.", no_args_is_help=True)
+key = typer.Typer(help="Make the keys that sign binary caches.", no_args_is_help=True)
 app.add_typer(derivation, name="derivation")
 app.add_typer(hash_app, name="hash")
+app.add_typer(nar_app, name="nar")
+app.add_typer(key, name="key")
 
 Target = Annotated[
     str,
@@ -192,6 +196,102 @@ def hash_path(
     from .hashing import hash_path_command
 
     hash_path_command(file, kind, algorithm, base)
+
+
+@hash_app.command("file")
+def hash_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file.")],
+    algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
+    base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+) -> None:
+    """Print the hash of a file's contents, as `nix hash file` does."""
+    from .hashing import hash_path_command
+
+    hash_path_command(file, "flat", algorithm, base)
+
+
+@hash_app.command("convert")
+def hash_convert(
+    hashes: Annotated[list[str], typer.Argument(metavar="HASH…", help="In any base.")],
+    to: Annotated[str, typer.Option("--to", metavar="sri|nix32|base16|base64")] = "sri",
+    algorithm: Annotated[
+        str | None, typer.Option("--algo", metavar="md5|sha1|sha256|sha512", help="Of a hash that does not say it.")
+    ] = None,
+) -> None:
+    """Print hashes in another base, as `nix hash convert` does."""
+    from .hashing import convert_command
+
+    convert_command(hashes, to, algorithm)
+
+
+@app.command("store-path")
+def store_path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the object.")],
+    content: Annotated[str, typer.Argument(metavar="HASH", help="Of its contents, with its algorithm, such as SRI.")],
+    method: Annotated[str, typer.Option(metavar="nar|flat|text|git", help="How it was hashed.")] = "nar",
+    reference: Annotated[list[str] | None, typer.Option(metavar="PATH", help="A store path; repeatable.")] = None,
+    self_reference: Annotated[bool, typer.Option("--self", help="Whether it refers to itself.")] = False,
+) -> None:
+    """Compute the store path of a content-addressed object."""
+    from .hashing import store_path_command
+
+    store_path_command(name, content, method, reference or [], self_reference)
+
+
+Archive = Annotated[str, typer.Argument(metavar="FILE|-", help="An archive; - is standard input.")]
+
+
+@nar_app.command("pack")
+def nar_pack(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")]) -> None:
+    """Write the archive of a path to standard output, as `nix nar pack` does."""
+    from .archives import pack_command
+
+    pack_command(path)
+
+
+@nar_app.command("unpack")
+def nar_unpack(file: Archive, target: Annotated[Path, typer.Argument(metavar="PATH", help="Where to.")]) -> None:
+    """Lay an archive down at a path that does not exist yet."""
+    from .archives import unpack_command
+
+    unpack_command(file, target)
+
+
+@nar_app.command("ls")
+def nar_ls(file: Archive, json: JsonOption = False) -> None:
+    """List an archive; with --json as the .ls files of binary caches."""
+    from .archives import ls_nar_command
+
+    ls_nar_command(file, json)
+
+
+@nar_app.command("cat")
+def nar_cat(file: Archive, path: Annotated[str, typer.Argument(metavar="PATH", help="Inside the archive.")]) -> None:
+    """Print one file of an archive."""
+    from .archives import cat_command
+
+    cat_command(file, path)
+
+
+@key.command("generate")
+def key_generate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as cache.example.org-1.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the secret key goes.")],
+) -> None:
+    """Make a key pair: the secret key into a file, the public key to standard output."""
+    from .keys import generate_command
+
+    generate_command(name, file)
+
+
+@key.command("public")
+def key_public(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A secret key; - is standard input.")],
+) -> None:
+    """Print the public key of a secret key."""
+    from .keys import public_command
+
+    public_command(file)
 
 
 @app.command()

@@ -1,0 +1,91 @@
+"""`nar pack|unpack|ls|cat`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bridge.formats import nar
+from bridge.formats.nar.listing import listing
+from bridge.stages.errors import TargetError
+from bridge.store.objects import remove_tree
+
+from .render import print_json
+
+__all__ = ["cat_command", "ls_nar_command", "pack_command", "unpack_command"]
+
+
+@contextlib.contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """The archive's stream; - is standard input."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with open(file, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise TargetError(f"{file} can not be read: {error.strerror}") from error
+
+
+def pack_command(path: Path) -> None:
+    """Write the archive of a path to standard output."""
+    try:
+        nar.pack(path, sys.stdout.buffer.write)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TargetError(f"{error.filename or path} can not be read: {error.strerror}") from error
+
+
+def unpack_command(file: str, target: Path) -> None:
+    """Lay an archive's tree down; nothing is left of a damaged one."""
+    if target.exists() or target.is_symlink():
+        raise TargetError(f"{target} exists already", hint="name a path that does not")
+    with _opened(file) as stream:
+        try:
+            nar.unpack(stream, target)
+        except BaseException:
+            remove_tree(target)
+            raise
+
+
+def ls_nar_command(file: str, json: bool) -> None:
+    """List an archive."""
+    with _opened(file) as stream:
+        found = listing(stream)
+    if json:
+        print_json(found)
+        return
+    stack: list[tuple[str, dict[str, Any]]] = [("", found["root"])]
+    while stack:
+        path, node = stack.pop()
+        match node:
+            case {"type": "directory", "entries": entries}:
+                print(f"{'dr-xr-xr-x':<12}{'':>12}  {path or '.'}/")
+                stack.extend((f"{path}/{name}".lstrip("/"), inner) for name, inner in reversed(entries.items()))
+            case {"type": "symlink", "target": target}:
+                print(f"{'lrwxrwxrwx':<12}{'':>12}  {path or '.'} -> {target}")
+            case {"size": size}:
+                mode = "-r-xr-xr-x" if node.get("executable") else "-r--r--r--"
+                print(f"{mode:<12}{size:>12}  {path or '.'}")
+
+
+def cat_command(file: str, path: str) -> None:
+    """Print one file of an archive."""
+    wanted = tuple(part for part in path.split("/") if part)
+    with _opened(file) as stream:
+        for entry in nar.read(stream):
+            if entry.path != wanted or isinstance(entry, nar.EndDirectory):
+                continue
+            if not isinstance(entry, nar.RegularEntry):
+                raise TargetError(f"{path} is no file in this archive", hint="nixbridge nar ls shows what is")
+            for chunk in entry.chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return
+    raise TargetError(f"there is no {path} in this archive", hint="nixbridge nar ls shows what there is")

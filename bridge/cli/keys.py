@@ -1,0 +1,33 @@
+"""`key generate|public`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bridge.formats.signing import SecretKey, generate
+from bridge.stages.errors import TargetError
+
+__all__ = ["generate_command", "public_command"]
+
+
+def generate_command(name: str, file: Path) -> None:
+    """Write a new secret key to a file that only its owner reads, and print the public one."""
+    key = generate(name)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise TargetError(f"{file} can not be written: {error.strerror}") from error
+    with open(descriptor, "w") as opened:
+        opened.write(key.to_text())
+    print(key.public)
+
+
+def public_command(file: str) -> None:
+    """Print the public key of a secret one."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except OSError as error:
+        raise TargetError(f"{file} can not be read: {error.strerror}") from error
+    print(SecretKey.parse(text).public)

@@ -1,0 +1,115 @@
+"""`nar`, `hash`, `store-path` and `key`, held against real Nix."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.nix.installation import Installation
+
+from .conftest import NIXBRIDGE, Command
+
+
+@pytest.fixture
+def tree(project: Path) -> Path:
+    folder = project / "tree"
+    (folder / "sub" / "empty").mkdir(parents=True)
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o755)
+    (folder / "sub" / "file").write_bytes(b"\0\xff" * 1000)
+    (folder / "link").symlink_to("sub/file")
+    return folder
+
+
+@pytest.fixture
+def archive(tree: Path, environment: dict[str, str]) -> Path:
+    file = tree.parent / "tree.nar"
+    with file.open("wb") as opened:
+        subprocess.run([NIXBRIDGE, "nar", "pack", tree], stdout=opened, env=environment, check=True)
+    return file
+
+
+@pytest.mark.nix
+def test_an_archive_is_nixs_to_the_byte(archive: Path, tree: Path, nix: Installation) -> None:
+    theirs = subprocess.run(
+        [nix.program("nix-store"), "--dump", tree], env=dict(nix.environ), capture_output=True, check=True
+    ).stdout
+    assert archive.read_bytes() == theirs
+
+
+@pytest.mark.nix
+def test_a_listing_is_that_of_a_binary_cache(
+    nixbridge: Command, archive: Path, tree: Path, nix: Installation, scratch: Path
+) -> None:
+    path = nix.run([nix.program("nix-store"), "--add", str(tree)]).stdout.strip()
+    cache = f"file://{scratch}/cache?write-nar-listing=true&compression=none"
+    assert nix.run([nix.program("nix"), "copy", "--to", cache, path]).returncode == 0
+    [theirs] = (scratch / "cache").glob("*.ls")
+    assert json.loads(nixbridge("nar", "ls", "--json", str(archive)).stdout) == json.loads(theirs.read_text())
+
+
+def test_an_archive_unpacks_to_what_was_packed(nixbridge: Command, archive: Path, tree: Path) -> None:
+    nixbridge("nar", "unpack", str(archive), "copy")
+    assert nixbridge("hash", "path", "copy").stdout == nixbridge("hash", "path", "tree").stdout
+    assert "exists already" in nixbridge("nar", "unpack", str(archive), "copy", status=1).stderr
+    assert nixbridge("nar", "unpack", "-", "again", stdin=archive.read_bytes()).stdout == ""
+
+
+def test_ls_and_cat_look_into_an_archive(nixbridge: Command, archive: Path) -> None:
+    lines = nixbridge("nar", "ls", str(archive)).stdout.splitlines()
+    assert [line.split()[-1] for line in lines] == ["./", "sub/file", "run", "sub/", "sub/empty/", "sub/file"]
+    assert nixbridge("nar", "cat", str(archive), "run").stdout == "#!/bin/sh\n"
+    assert "is no file" in nixbridge("nar", "cat", str(archive), "sub", status=1).stderr
+    assert "there is no nope" in nixbridge("nar", "cat", str(archive), "nope", status=1).stderr
+
+
+def test_a_damaged_archive_leaves_nothing(nixbridge: Command, archive: Path, project: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[:-100])
+    assert "ends too early at byte" in nixbridge("nar", "unpack", str(archive), "copy", status=1).stderr
+    assert not (project / "copy").exists()
+    assert "can not be read: No such file" in nixbridge("nar", "ls", "nope", status=1).stderr
+
+
+@pytest.mark.parametrize("base", ["sri", "nix32", "base16", "base64"])
+def test_hashes_convert_between_all_bases(nixbridge: Command, base: str) -> None:
+    empty = "sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73"
+    converted = nixbridge("hash", "convert", "--to", base, empty).stdout.strip()
+    back = nixbridge("hash", "convert", "--to", "nix32", "--algo", "sha256", converted).stdout.strip()
+    assert f"sha256:{back}" == empty
+    assert "does not say its algorithm" in nixbridge("hash", "convert", "0" * 64, status=1).stderr
+
+
+@pytest.mark.nix
+def test_store_paths_are_those_of_nix(nixbridge: Command, tree: Path, nix: Installation) -> None:
+    content = nixbridge("hash", "path", "tree").stdout.strip()
+    theirs = nix.run([nix.program("nix-store"), "--add", str(tree)]).stdout.strip()
+    assert nixbridge("store-path", "tree", content).stdout.strip() == theirs
+    flat = nixbridge("hash", "file", "tree/run").stdout.strip()
+    theirs = nix.run([nix.program("nix-store"), "--add-fixed", "sha256", str(tree / "run")]).stdout.strip()
+    assert nixbridge("store-path", "run", flat, "--method", "flat").stdout.strip() == theirs
+    assert (
+        "can not have references"
+        in nixbridge("store-path", "run", flat, "--method", "flat", "--reference", theirs, status=1).stderr
+    )
+
+
+@pytest.mark.nix
+def test_keys_are_nixs(nixbridge: Command, nix: Installation, project: Path) -> None:
+    public = nixbridge("key", "generate", "test-1", "secret").stdout
+    secret = project / "secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    done = subprocess.run(
+        [nix.program("nix"), "key", "convert-secret-to-public"],
+        env=dict(nix.environ),
+        input=secret.read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == public.strip()
+    assert nixbridge("key", "public", "secret").stdout == public
+    assert "can not be written" in nixbridge("key", "generate", "test-1", "secret", status=1).stderr
+    assert "error: " in nixbridge("key", "public", "-", stdin=b"nope", status=1).stderr
