@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from pathlib import Path
 import pytest
 
 from bridge.nix.installation import Installation, find
+
+# Tests rewrite modules within a second, which Python's cached bytecode does not notice.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 NIX_CONF = """\
 experimental-features = nix-command flakes ca-derivations

@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Neither a Nix nor a store of the machine's."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
     return kept | {
         "HOME": str(tmp_path / "home"),
         "NIXBRIDGE_STORE": str(tmp_path / "store"),
