@@ -1,0 +1,82 @@
+"""Values for property tests: names, paths, text as derivations hold it, derivations, trees."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from bridge.formats.derivation import Deferred, Derivation, Fixed, Floating, Impure, InputAddressed, InputOutputs
+from bridge.formats.hashes import ALGORITHMS, Hash
+from bridge.formats.nar import Directory, Regular, Symlink
+from bridge.formats.nix32 import ALPHABET
+from bridge.formats.store_path import STORE_DIR
+
+digests = st.text(ALPHABET, min_size=32, max_size=32)
+names = st.from_regex(r"[a-zA-Z0-9+_?=][a-zA-Z0-9+\-._?=]{0,30}", fullmatch=True)
+paths = st.builds(lambda digest, name: f"{STORE_DIR}/{digest}-{name}", digests, names)
+drv_paths = paths.map(lambda path: path + ".drv")
+
+hashes = st.sampled_from(sorted(ALGORITHMS)).flatmap(
+    lambda algorithm: st.builds(
+        Hash, st.just(algorithm), st.binary(min_size=ALGORITHMS[algorithm], max_size=ALGORITHMS[algorithm])
+    )
+)
+
+unicode = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+# What matters to an ATerm, often; and any bytes at all, as Python holds what is not UTF-8.
+texts = st.one_of(
+    st.text('"\\\n\r\t()[],s\x00 Dé', max_size=30),
+    unicode,
+    st.binary(max_size=30).map(lambda data: data.decode("utf-8", "surrogateescape")),
+)
+
+methods = st.sampled_from(["flat", "nar"])
+algorithms = st.sampled_from(sorted(ALGORITHMS))
+
+
+@st.composite
+def derivations(draw: st.DrawFn, text: st.SearchStrategy[str] = texts) -> Derivation:
+    """A derivation of any of the five kinds, not necessarily one that could be built."""
+    name = draw(names)
+    kind = draw(st.sampled_from(["input-addressed", "fixed", "floating", "deferred", "impure"]))
+    outputs: dict[str, InputAddressed | Fixed | Floating | Deferred | Impure]
+    if kind == "fixed":
+        outputs = {"out": Fixed.of(name, "out", draw(methods), draw(hashes))}
+    else:
+        output_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+        match kind:
+            case "input-addressed":
+                outputs = {output: InputAddressed(draw(paths)) for output in output_names}
+            case "floating":
+                outputs = dict.fromkeys(output_names, Floating(draw(methods), draw(algorithms)))
+            case "impure":
+                outputs = dict.fromkeys(output_names, Impure(draw(methods), draw(algorithms)))
+            case _:
+                outputs = dict.fromkeys(output_names, Deferred())
+    used = st.lists(names, min_size=1, max_size=3, unique=True).map(lambda found: InputOutputs(tuple(sorted(found))))
+    return Derivation(
+        name=name,
+        outputs=dict(sorted(outputs.items())),
+        input_drvs=dict(sorted(draw(st.dictionaries(drv_paths, used, max_size=4)).items())),
+        input_srcs=tuple(sorted(draw(st.sets(paths, max_size=4)))),
+        system=draw(st.sampled_from(["x86_64-linux", "builtin", ""])),
+        builder=draw(text),
+        args=tuple(draw(st.lists(text, max_size=4))),
+        env=draw(st.dictionaries(text.filter(lambda key: key != "__json"), text, max_size=5)),
+    )
+
+
+file_names = (
+    st.binary(min_size=1, max_size=12)
+    .filter(lambda name: name not in (b".", b"..") and b"/" not in name and b"\0" not in name)
+    .map(lambda name: name.decode("utf-8", "surrogateescape"))
+)
+targets = (
+    st.binary(min_size=1, max_size=20)
+    .filter(lambda target: b"\0" not in target)
+    .map(lambda target: target.decode("utf-8", "surrogateescape"))
+)
+trees = st.recursive(
+    st.one_of(st.builds(Regular, st.binary(max_size=40), st.booleans()), st.builds(Symlink, targets)),
+    lambda inner: st.builds(Directory, st.dictionaries(file_names, inner, max_size=4)),
+    max_leaves=12,
+)
