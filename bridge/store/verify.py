@@ -146,7 +146,7 @@ def _wrong_address(info: ObjectInfo, real: Path) -> str | None:
 def _wrong_derivation(info: ObjectInfo, real: Path) -> str | None:
     """Whether a `.drv` is read differently by pynixutil: a second reader that shares no code with ours.
 
-    Its speed (a third of ours) is enough here, where every byte is hashed anyway. It reads UTF-8 only.
+    Its speed (less than half of ours) is enough here, where every byte is hashed anyway. It reads UTF-8 only.
     """
     if not info.path.endswith(DRV_SUFFIX) or not real.is_file():
         return None

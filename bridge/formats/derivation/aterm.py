@@ -8,7 +8,7 @@ r"""Derivations as ATerm: the contents of `.drv` files.
 
 Source: Nix manual, "Derivation ATerm format" (`protocols/derivation-aterm.md`).
 
-The parser is our own: `pynixutil.drvparse` goes through Python's `ast`, does a third as many
+The parser is our own: `pynixutil.drvparse` goes through Python's `ast`, does less than half as many
 derivations a second (`tests/bench/bench_aterm.py`), takes UTF-8 only and does not tell a malformed
 file from a good one. It is the second opinion in `bridge.store.verify`, where its speed is enough.
 """
