@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from bridge.formats.errors import NarError
@@ -17,6 +18,7 @@ from . import wire
 
 __all__ = ["CHUNK", "Visit", "pack", "pack_chunks"]
 
+_name = attrgetter("name")
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 CHUNK = 1 << 20
@@ -166,7 +168,11 @@ def pack(
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as found:
-        return iter(sorted(found, key=lambda entry: os.fsencode(entry.name)))
+        entries = sorted(found, key=_name)
+    # The order of the names' bytes is that of their characters, but for bytes that are no text.
+    if not all(entry.name.isascii() for entry in entries):
+        entries.sort(key=lambda entry: os.fsencode(entry.name))
+    return iter(entries)
 
 
 def _changed(path: str) -> NarError:
