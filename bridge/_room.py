@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-__all__ = ["call_as"]
+__all__ = ["make_callable"]
 
 
 class _Room(ModuleType):
@@ -18,11 +18,15 @@ class _Room(ModuleType):
         return getattr(import_module(module), function)(*args, **kwargs)
 
 
-def call_as(room: str, function: str) -> None:
-    """Have calls of the package `room` go to `function`, as `module:name`, imported when it is called.
+_FUNCTIONS = {"bridge.nix": "bridge.stages.define:nix", "bridge.realize": "bridge.realize.engine:realize"}
+"""What a call of each such room goes to: `module:name`, imported when it is called."""
+
+
+def make_callable(room: str) -> None:
+    """Have calls of the package `room` go to the function of its name.
 
     The import system binds a package in its parent under its name, so that no other value could stand there.
     """
     module = sys.modules[room]
     module.__class__ = _Room
-    vars(module)["_called_as"] = function
+    vars(module)["_called_as"] = _FUNCTIONS[room]

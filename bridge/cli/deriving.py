@@ -52,7 +52,7 @@ def instantiate_command(target: str, add: bool, settings: Sequence[str], store: 
         finally:
             builder.close()
     if json:
-        print_json({node.name: node.path for node in plan.targets})
+        print_json([{"stage": node.name, "path": node.path} for node in plan.targets])
         return
     for node in plan.targets:
         print(node.path)
@@ -134,9 +134,15 @@ def add_derivation_command(file: str) -> None:
             print(added.path)
 
 
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise TargetError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
 def _read_derivations(file: str) -> list[Derivation]:
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = _standard_input() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise TargetError(f"{file} can not be read: {error.strerror}") from error
     if data.startswith(b"Derive"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import cast, get_args
 
+from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import name_part
 from bridge.realize.choosing import matcher_of
 from bridge.realize.engine import Options, Outcome, realize
@@ -12,6 +14,7 @@ from bridge.realize.places import Places
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
 from bridge.stages.values import (
+    Builder,
     FetchRecipe,
     HostRecipe,
     NixRecipe,
@@ -25,7 +28,7 @@ from bridge.store.trace import Realization, realizations, resolved_derivations
 
 from .progress import candidate_table
 from .realizing import stage_json, target_paths
-from .render import age, duration, number, paint, print_json, size, table
+from .render import age, duration, number, paint, print_error, print_json, size, table
 from .setting import find_nix, open_located, plan_of
 
 __all__ = ["log_command", "ls_command", "path_command", "show_command", "verify_command"]
@@ -40,17 +43,22 @@ _KINDS: dict[type[Recipe], str] = {
 }
 
 
-def _look(target: str, settings: Sequence[str], store: str | None) -> tuple[Plan, Store, Outcome, Places]:
+def _look(
+    target: str, settings: Sequence[str], store: str | None, builder: str = "auto"
+) -> tuple[Plan, Store, Outcome, Places]:
+    if builder not in get_args(Builder):
+        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings)
     opened = open_located(store, target)
     nix = find_nix()
-    outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True))
+    options = Options(dry_run=True, builder=cast(Builder, builder))
+    outcome = realize(plan, opened, nix=nix, options=options)
     return plan, opened, outcome, Places(opened, nix)
 
 
-def show_command(target: str, settings: Sequence[str], store: str | None, json: bool) -> None:
+def show_command(target: str, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
     """Print the stages of a plan."""
-    plan, _, outcome, _ = _look(target, settings, store)
+    plan, _, outcome, _ = _look(target, settings, store, builder)
     if json:
         print_json(
             [
@@ -68,7 +76,8 @@ def show_command(target: str, settings: Sequence[str], store: str | None, json: 
     rows = []
     for node in plan.nodes:
         choice = outcome.choices.get(node)
-        have = "" if node.source is not None else str(len(choice.candidates) if choice else 0)
+        found = choice.candidates if choice is not None else outcome.candidates.get(node, ())
+        have = "" if node.source is not None else str(len(found))
         match = "" if node.source is not None else repr(matcher_of(node))
         rows.append([node.name, _KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
     print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
@@ -79,42 +88,48 @@ def _uses(node: Node) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def path_command(target: str, settings: Sequence[str], store: str | None, json: bool) -> None:
+def path_command(target: str, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
     """Print where the results of a target lie."""
-    plan, _, outcome, places = _look(target, settings, store)
+    plan, _, outcome, places = _look(target, settings, store, builder)
     missing = [node.name for node in plan.targets if node not in outcome.choices]
     missing += [node.name for node in plan.targets if node.source is not None and places.find(node.path) is None]
     if missing:
         raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
-    found = {node.name: target_paths(outcome.choices[node], places) for node in plan.targets}
+    found = [(node.name, target_paths(outcome.choices[node], places)) for node in plan.targets]
     if json:
-        print_json(found)
+        print_json([{"stage": name, "paths": paths} for name, paths in found])
         return
-    for paths in found.values():
+    for _, paths in found:
         for path in paths:
             print(path)
 
 
-def ls_command(target: str | None, settings: Sequence[str], store: str | None, json: bool) -> None:
+def ls_command(target: str | None, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
     """List realizations."""
     if target is None:
         _ls_store(open_located(store), json)
         return
-    plan, _, outcome, _ = _look(target, settings, store)
+    plan, _, outcome, _ = _look(target, settings, store, builder)
     if json:
         print_json([stage_json(node, outcome) for node in plan.nodes if node.source is None])
         return
     for node in plan.nodes:
         choice = outcome.choices.get(node)
         if node.source is None:
-            if choice is None or not choice.candidates:
-                print(f"{paint(node.name, 'bold', sys.stdout)}: no realizations")
+            found = choice.candidates if choice is not None else outcome.candidates.get(node, ())
+            if found:
+                print(candidate_table(node, matcher_of(node), found, choice.chosen if choice is not None else ()))
             else:
-                print(candidate_table(node, matcher_of(node), choice.candidates, choice.chosen))
+                print(f"{paint(node.name, 'bold', sys.stdout)}: no realizations")
 
 
 def _ls_store(store: Store, json: bool) -> None:
-    found = [one for drv in resolved_derivations(store) for one in realizations(store, drv)]
+    found: list[Realization] = []
+    for drv in resolved_derivations(store):
+        try:
+            found += realizations(store, drv)
+        except BridgeError as error:
+            print_error(error)
     found.sort(key=lambda one: one.started)
     if json:
         print_json([{"id": one.id, **one.to_json()} for one in found])
@@ -159,7 +174,7 @@ def _by_id(store: Store, beginning: str) -> Realization | None:
     found = [
         one
         for folder in store.trace.iterdir()
-        if any(file.name.startswith(beginning) for file in folder.iterdir())
+        if folder.is_dir() and any(file.name.startswith(beginning) for file in folder.iterdir())
         for one in realizations(store, f"/nix/store/{folder.name}")
         if one.id.startswith(beginning)
     ]
@@ -188,7 +203,7 @@ def verify_command(store: str | None, json: bool) -> None:
 
     from bridge.store.verify import verify
 
-    opened = open_located(store)
+    opened = open_located(store, create=False)
     nix = find_nix()
     shown = sys.stderr.isatty() and not json
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -43,6 +45,9 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BuilderOption = Annotated[
+    str, typer.Option("--builder", metavar="auto|nix|local", help="Where deterministic stages are built.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Another config value (JSON, else text); repeatable."),
@@ -98,11 +103,17 @@ def realize(
 
 
 @app.command()
-def show(target: Target, set_: SetOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+def show(
+    target: Target,
+    set_: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
     """Show the stages of a plan: what each is, what it uses, and how many realizations there are."""
     from .looking import show_command
 
-    show_command(target, set_ or [], store, json)
+    show_command(target, set_ or [], store, builder, json)
 
 
 @app.command()
@@ -146,24 +157,31 @@ def derivation_add(
 
 
 @app.command()
-def path(target: Target, set_: SetOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+def path(
+    target: Target,
+    set_: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
     """Print where realized stages lie; fails if one is not realized."""
     from .looking import path_command
 
-    path_command(target, set_ or [], store, json)
+    path_command(target, set_ or [], store, builder, json)
 
 
 @app.command()
 def ls(
     target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help="A target, or nothing: the store.")] = None,
     set_: SetOption = None,
+    builder: BuilderOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """List realizations: of a target's stages, or all in the store."""
     from .looking import ls_command
 
-    ls_command(target, set_ or [], store, json)
+    ls_command(target, set_ or [], store, builder, json)
 
 
 @app.command()
@@ -306,8 +324,12 @@ def main() -> NoReturn:
     """Run the command line; errors of the user's become one message and exit status 1."""
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
+    _tolerate_any_text()
     try:
-        app(prog_name="nixbridge")
+        try:
+            app(prog_name="nixbridge")
+        finally:
+            _flush()
     except BridgeError as error:
         from .render import print_error
 
@@ -319,9 +341,37 @@ def main() -> NoReturn:
         sys.exit(128 + ended.signal)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
-        sys.stderr.close()
+        _drop(1)
+        sys.exit(1)
+    except OSError as error:
+        _drop(1)
+        print(f"error: the output can not be written: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _tolerate_any_text() -> None:
+    """Print paths that are no text as their bytes, and what the terminal can not show as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            unicode = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if unicode else "backslashreplace")
+
+
+def _flush() -> None:
+    """Write out what is left; nobody reading the progress is no fault."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _drop(2)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop(descriptor: int) -> None:
+    """Have nothing left to be written there when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class _Ended(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -52,7 +53,7 @@ class Progress:
         self._made = 0
         self._failed = 0
         self._live: Live | None = None
-        self._is_live = sys.stderr.isatty() and not quiet
+        self._is_live = sys.stderr is not None and sys.stderr.isatty() and not quiet
 
     def __enter__(self) -> Progress:
         return self
@@ -116,7 +117,9 @@ class Progress:
 
             self._live.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            # Whoever reads the progress may go away; the work goes on.
+            with contextlib.suppress(OSError, ValueError):
+                print(line, file=sys.stderr, flush=True)
 
     # ---------------------------------------------------------------------------------- live view
 

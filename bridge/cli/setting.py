@@ -11,6 +11,7 @@ from bridge.nix.installation import Installation, find
 from bridge.stages.errors import TargetError
 from bridge.stages.load import load_targets
 from bridge.stages.plan import Plan, instantiate, override
+from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, open_store
 
 __all__ = ["find_nix", "open_located", "plan_of", "target_folder"]
@@ -25,9 +26,18 @@ def target_folder(target: str | None) -> Path:
     return Path.cwd()
 
 
-def open_located(option: str | None, target: str | None = None) -> Store:
-    """The store that the option, the environment or the project names."""
-    return open_store(locate(option, os.environ, target_folder(target)))
+def open_located(option: str | None, target: str | None = None, *, create: bool = True) -> Store:
+    """The store that the option, the environment or the project names.
+
+    Raises
+    ------
+    StoreError
+        Without `create`, if there is none.
+    """
+    root = locate(option, os.environ, target_folder(target))
+    if not create and not (root / "info").is_dir():
+        raise StoreError(f"there is no store at {root}", hint="name another one with --store or NIXBRIDGE_STORE")
+    return open_store(root)
 
 
 def find_nix() -> Installation | None:

@@ -8,6 +8,6 @@
 Nothing here is imported before it is used: a machine without Nix pays nothing for this room.
 """
 
-from bridge._room import call_as
+from bridge._room import make_callable
 
-call_as(__name__, "bridge.stages.define:nix")
+make_callable(__name__)

@@ -96,6 +96,8 @@ def _spawn(installation: Installation) -> tuple[socket.socket, Child]:
         # Left to choose, a daemon may take the socket for its store and so connect to itself, again and again.
         root = str(installation.root)
         environ["NIX_REMOTE"] = "local" if root == "/" else f"local?root={root}"
+    # Derivations of Python stages are content-addressed; adding them builds nothing.
+    environ["NIX_CONFIG"] = f"{environ.get('NIX_CONFIG', '')}\nextra-experimental-features = ca-derivations\n"
     ours, theirs = socket.socketpair()
     stderr = tempfile.TemporaryFile(prefix="nixbridge-")  # noqa: SIM115 - lives as long as the child
     try:

@@ -1,5 +1,5 @@
 """The engine: from a plan to chosen realizations."""
 
-from bridge._room import call_as
+from bridge._room import make_callable
 
-call_as(__name__, "bridge.realize.engine:realize")
+make_callable(__name__)

@@ -6,14 +6,16 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, derivation_references
+from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name, name_part
 from bridge.nix import activity
-from bridge.nix.build import build
+from bridge.nix.build import build, log_command
 from bridge.nix.client import Connection, connect
 from bridge.nix.errors import NixBuildError, NixCancelledError
 from bridge.nix.installation import Installation
@@ -25,12 +27,29 @@ from bridge.store.trace import Realization, record
 
 from .errors import BuildError, Interrupted
 from .events import Line, Phase, Started
-from .task import Context, Task
+from .task import Context, Task, printable
 
 __all__ = ["NixBuilder"]
 
 _GOALS = 100
 """Goals in one call of nix-build: many more make Nix slow (a thousand take five times as long)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What came of a call of nix-build; stages that are in neither were not reached."""
+
+    made: Mapping[Node, Realization]
+    failed: Mapping[Node, BridgeError]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What nix-build told of a derivation: times since the epoch, the last lines."""
+
+    started: float = 0.0
+    stopped: float = 0.0
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
 
 @dataclass(slots=True)
@@ -169,35 +188,43 @@ class NixBuilder:
 
     # ------------------------------------------------------------------------------- building
 
-    def build(self, tasks: Sequence[Task], *, keep_going: bool, jobs: int) -> dict[Node, Realization]:
-        """Build tasks with nix-build; gives those that succeeded.
+    def build(self, tasks: Sequence[Task], *, keep_going: bool, jobs: int) -> Built:
+        """Build tasks with nix-build.
 
         Raises
         ------
         NixError
             If nothing could be built for a reason that is no stage's.
         """
+        failed: dict[Node, BridgeError] = {}
+        tasks = self._prepared(tasks, failed)
         by_drv = {task.resolved.path: task for task in tasks}
         needed_by_others = {path for task in tasks for path in task.resolved.derivation.input_drvs}
         goals = [path for path in by_drv if path not in needed_by_others]
-        begun: dict[str, float] = {}
+        seen = {path: _Seen() for path in by_drv}
 
         def on_event(event: activity.Event) -> None:
+            drv = getattr(event, "drv", None)
+            if drv not in by_drv:
+                return
+            node, log = by_drv[drv].node, seen[drv]
             match event:
-                case activity.BuildStarted(drv=drv) if drv in by_drv:
-                    begun[drv] = time.time()
-                    self.context.report(Started(by_drv[drv].node, "nix"))
-                case activity.Phase(drv=drv, name=name) if drv in by_drv:
-                    self.context.report(Phase(by_drv[drv].node, name))
-                case activity.Line(drv=drv, text=text) if drv in by_drv:
-                    self.context.report(Line(by_drv[drv].node, text))
+                case activity.BuildStarted():
+                    log.started = time.time()
+                    self.context.report(Started(node, "nix"))
+                case activity.BuildFinished():
+                    log.stopped = time.time()
+                case activity.Phase(name=name):
+                    self.context.report(Phase(node, name))
+                case activity.Line(text=text):
+                    log.lines.append(printable(text))
+                    self.context.report(Line(node, text))
 
-        self.prepare(tasks)
         with self.connection() as nix:
             for task in tasks:
                 for path in _outputs(task).values():
                     nix.add_temp_root(path)
-        failures: list[NixBuildError] = []
+        errors: list[NixBuildError] = []
         for start in range(0, len(goals), _GOALS):
             try:
                 build(
@@ -211,32 +238,37 @@ class NixBuilder:
             except NixCancelledError as error:
                 raise Interrupted("interrupted") from error
             except NixBuildError as error:
-                failures.append(error)
+                errors.append(error)
                 if not keep_going:
                     break
-        made = self._take(tasks, begun)
-        if failures and not made and not any(failure.failed for failure in failures):
-            raise failures[0]
-        self.failures = failures
-        return made
+        made = self._take(tasks, seen)
+        blamed = {path for error in errors for path in error.failed}
+        if errors and not made and not blamed:
+            raise errors[0]
+        unmade = {task.node for task in tasks if task.node not in made} | failed.keys()
+        for task in tasks:
+            # Without keep_going, Nix stops others when one fails: these did not fail.
+            to_blame = keep_going or not blamed or task.resolved.path in blamed
+            if task.node in unmade and to_blame and unmade.isdisjoint(task.node.inputs):
+                failed[task.node] = _failure(task, errors, seen[task.resolved.path])
+        return Built(made, failed)
 
-    failures: list[NixBuildError] = field(default_factory=list)
+    def _prepared(self, tasks: Sequence[Task], failed: dict[Node, BridgeError]) -> list[Task]:
+        """Those tasks that Nix has all inputs for; why not, for the others."""
+        try:
+            self.prepare(tasks)
+            return list(tasks)
+        except BuildError:
+            ready = []
+            for task in tasks:
+                try:
+                    self.prepare([task])
+                    ready.append(task)
+                except BuildError as error:
+                    failed[task.node] = error
+            return ready
 
-    def failure(self, task: Task) -> BuildError:
-        """Why a task of the last `build` gave nothing."""
-        place = task.node.stage.place
-        about = [error for error in self.failures if task.resolved.path in error.failed] or self.failures
-        first = about[0] if about else None
-        return BuildError(
-            f"Nix can not build the stage {task.node.name}: {first.message if first else 'nix-build gave no output'}",
-            stage=task.node.name,
-            log_tail=first.log_tail if first else (),
-            hint=first.hint if first else None,
-            file=place.file,
-            line=place.line,
-        )
-
-    def _take(self, tasks: Sequence[Task], begun: dict[str, float]) -> dict[Node, Realization]:
+    def _take(self, tasks: Sequence[Task], seen: Mapping[str, _Seen]) -> dict[Node, Realization]:
         """Root and record what there is now."""
         store = self.context.store
         made: dict[Node, Realization] = {}
@@ -260,12 +292,27 @@ class NixBuilder:
                         stage=task.node.name,
                         stage_drv=task.node.path,
                         runner="nix",
-                        started=begun.get(task.resolved.path, now),
-                        stopped=now,
+                        started=seen[task.resolved.path].started or now,
+                        stopped=seen[task.resolved.path].stopped or now,
                         host={"nix": self.installation.version_text()},
                     ),
                 )
         return made
+
+
+def _failure(task: Task, errors: Sequence[NixBuildError], seen: _Seen) -> BuildError:
+    """Why a task gave nothing: Nix's own words where they are about this one."""
+    name, place = task.node.name, task.node.stage.place
+    own = [error.message for error in errors if error.failed == (task.resolved.path,)]
+    hint = errors[0].hint if errors else None
+    return BuildError(
+        f"Nix can not build the stage {name}: {own[0] if own else f'the builder of {task.resolved.path} failed'}",
+        stage=name,
+        log_tail=list(seen.lines) or (errors[0].log_tail if errors else ()),
+        hint=f"the whole log: {log_command(task.resolved.path)}" if seen.started else hint,
+        file=place.file,
+        line=place.line,
+    )
 
 
 def _outputs(task: Task) -> dict[str, str]:

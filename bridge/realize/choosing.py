@@ -10,7 +10,7 @@ from bridge.stages.plan import Node
 from bridge.store.trace import realizations
 
 from .errors import MatchError
-from .matchers import Candidate, Matcher, apply, latest, needed, only
+from .matchers import Best, Candidate, Matcher, apply, latest, needed, only
 from .places import Places
 
 __all__ = ["Choice", "candidates_of", "matcher_of", "missing_of"]
@@ -89,6 +89,14 @@ def missing_of(node: Node, candidates: Sequence[Candidate], *, tried: bool) -> i
         return 0
     if not tried:
         return 1
+    if isinstance(matcher, Best) and not any(matcher.metric in one.metrics for one in candidates):
+        have = ", ".join(sorted({name for one in candidates for name in one.metrics})) or "none"
+        raise MatchError(
+            f"no realization of the stage {node.name} has the metric {matcher.metric!r}",
+            hint=f"they have {have}; run.log({matcher.metric}=…) records one",
+            file=node.stage.place.file,
+            line=node.stage.place.line,
+        )
     listed = ", ".join(f"{one.id} {dict(one.metrics)}" for one in candidates) or "none"
     raise MatchError(
         f"the matcher {matcher!r} of the stage {node.name} takes none of the candidates: {listed}",

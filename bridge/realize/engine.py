@@ -12,7 +12,7 @@ import hashlib
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from bridge.store.objects import add_nar, remove_tree
 from bridge.store.trace import Realization
 
 from .choosing import Choice, candidates_of, matcher_of, missing_of
-from .errors import Interrupted, RealizeError
+from .errors import Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
 from .matchers import Candidate, apply, takes_many
 from .places import Places
@@ -76,10 +76,21 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it: the choices, and (dry run) how many runs each stage still needs."""
+    """What came of it.
+
+    Parameters
+    ----------
+    choices
+        Of each stage that could be chosen for.
+    pending
+        Dry run: how many runs each other stage needs at least.
+    candidates
+        Dry run: what there is of the pending stages.
+    """
 
     choices: dict[Node, Choice]
     pending: dict[Node, int]
+    candidates: dict[Node, tuple[Candidate, ...]]
 
 
 def realize(
@@ -141,6 +152,7 @@ class _Engine:
         self._ready = deque(node for node in plan.nodes if not node.inputs)
         self._choices: dict[Node, Choice] = {}
         self._pending: dict[Node, int] = {}
+        self._candidates_seen: dict[Node, tuple[Candidate, ...]] = {}
         self._failed: dict[Node, BridgeError] = {}
         self._lost: set[Node] = set()
         self._blocked: dict[Node, float] = {}
@@ -166,7 +178,7 @@ class _Engine:
             failures = list(self._failed.values())
             count = f"{len(failures)} stages failed" if len(failures) > 1 else "1 stage failed"
             raise RealizeError(count, failures=failures)
-        return Outcome(self._choices, self._pending)
+        return Outcome(self._choices, self._pending, self._candidates_seen)
 
     def _refuse_rebuilds(self) -> None:
         for node in self._rebuild:
@@ -216,10 +228,11 @@ class _Engine:
             self._will_run(node, node.stage.policy.realizations)
             return
         candidates = self._candidates(node, resolved)
+        if self._options.dry_run:
+            self._look(node, resolved, candidates)
+            return
         missing = self._missing(node, candidates)
-        if missing and self._options.dry_run:
-            self._will_run(node, missing)
-        elif missing == 0:
+        if missing == 0:
             self._choose(node, resolved, candidates)
         elif self._lock(node, resolved):
             # What another process did while we waited counts.
@@ -229,6 +242,19 @@ class _Engine:
                 self._choose(node, resolved, candidates)
             else:
                 self._start(node, resolved, candidates, missing)
+
+    def _look(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
+        """Say what there is, also where the matcher can not choose."""
+        try:
+            missing = self._missing(node, candidates)
+        except MatchError as error:
+            self._report(Note(f"{node.name}: {error}"))
+            missing = 1
+        if missing:
+            self._candidates_seen[node] = tuple(candidates)
+            self._will_run(node, missing)
+        else:
+            self._choose(node, resolved, candidates)
 
     def _resolved(self, node: Node) -> Instantiated | None:
         """The resolved derivation, or None where (dry run) an input is not realized yet."""
@@ -401,37 +427,39 @@ class _Engine:
             self._fail(node, error)
         else:
             raise error
-        if self._runs[node] == 0 and node not in self._failed:
-            self._ready.append(node)
+        if self._runs[node] == 0:
+            if node in self._failed:
+                self._release(node)
+            else:
+                self._ready.append(node)
 
     def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
-        assert self._nix is not None
         error = future.exception()
         if error is not None and not isinstance(error, BridgeError):
             raise error
-        made: dict[Node, Realization] = {} if error is not None else future.result()
+        made: Mapping[Node, Realization] = {} if error is not None else future.result().made
+        failed: Mapping[Node, BridgeError] = {} if error is not None else future.result().failed
+        for task in tasks:
+            if task.node in made:
+                self._tried.add(task.node)
+                self._report(Finished(task.node, made[task.node]))
         for task in tasks:
             node = task.node
+            reached = all(used in self._choices for used in node.inputs)
             if node in made:
-                self._tried.add(node)
-                self._report(Finished(node, made[node]))
-        blamed = {path for failure in self._nix.failures for path in failure.failed} if error is None else set()
-        for task in tasks:
-            node = task.node
-            if node in made:
-                if all(used in self._choices for used in node.inputs):
+                if reached:
                     self._ready.append(node)
-            elif all(used in made or used in self._choices for used in node.inputs):
-                # Without keep_going, Nix stops others when one fails: these did not fail.
-                if self._options.keep_going or not blamed or task.resolved.path in blamed:
-                    self._fail(node, error if isinstance(error, BridgeError) else self._nix.failure(task))
-                else:
-                    self._release(node)
+            elif node in failed:
+                self._fail(node, failed[node])
+            elif isinstance(error, BridgeError) and reached:
+                self._fail(node, error)
             else:
                 self._release(node)
 
     def _fail(self, node: Node, error: BridgeError) -> None:
-        self._release(node)
+        # Other runs of the stage may still go on; then the last one of them releases it.
+        if not self._runs.get(node):
+            self._release(node)
         if node in self._failed or isinstance(error, Interrupted):
             return
         self._failed[node] = error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +41,6 @@ class Places:
             if os.path.lexists(real):
                 return real
         return None
-
-    def all_found(self, paths: Iterable[str]) -> bool:
-        return all(self.find(path) is not None for path in paths)
 
     def translate(self, text: str, own: dict[str, Path]) -> str:
         """`text` with each store path replaced by where its object lies.

@@ -21,9 +21,10 @@ from .errors import Interrupted
 from .events import Reporter
 from .places import Places
 
-__all__ = ["Context", "Task", "how_it_ended", "log_tail", "work_folder"]
+__all__ = ["Context", "Task", "how_it_ended", "log_tail", "printable", "work_folder"]
 
 _TAIL = 20
+_WIDEST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,18 @@ def how_it_ended(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
+def printable(line: str) -> str:
+    """A line of a log as a terminal may be shown it: without control characters, not endless."""
+    return "".join(char for char in line if char.isprintable() or char == "\t")[:_WIDEST]
+
+
 def log_tail(log: Path) -> list[str]:
     """The last lines of a log."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 65536))
-            return file.read().decode(errors="replace").splitlines()[-_TAIL:]
+            lines = file.read().decode(errors="replace").splitlines()[-_TAIL:]
+            return [printable(line) for line in lines]
     except OSError:
         return []

@@ -17,6 +17,7 @@ When it ends, the file `result` holds {"metrics": …, "host": …} or {"error":
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import importlib.abc
 import importlib.machinery
@@ -29,6 +30,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -74,6 +76,10 @@ def plain(value: Any, name: str) -> Any:
         return [plain(item, name) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, str) and not value.isprintable() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"run.log({name}=…) got a text that is no Unicode")
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        raise ValueError(f"run.log({name}=…) got a number of more than 64 bits; log it as a float")
     if not isinstance(value, JSON_TYPES):
         raise TypeError(f"run.log({name}=…) got a {type(value).__name__}; metrics are numbers, texts, lists and dicts")
     return value
@@ -204,7 +210,11 @@ def run_here(job: dict[str, Any]) -> None:
     # Room is taken beforehand: a stage that fills the disk must be able to say so.
     with contextlib.suppress(OSError), open(job["result"], "wb") as file:
         os.posix_fallocate(file.fileno(), 0, 4096)
-    result = json.dumps(perform(job)).encode()
+    found = perform(job)
+    # What the stage left to be done at its end belongs to it; the process itself ends at once.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    result = json.dumps(found).encode()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -235,7 +245,7 @@ def serve() -> None:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # A Ctrl-C in the terminal reaches the whole group; the engine decides what it means.
+    # Whoever interrupts asks the engine, which decides what it means for us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)

@@ -21,7 +21,7 @@ from bridge.formats.derivation import (
     upstream_output,
 )
 from bridge.formats.derivation import instantiate as instantiate_derivation
-from bridge.formats.errors import FormatError
+from bridge.formats.errors import BridgeError, FormatError
 from bridge.formats.store_path import name_part
 
 from .errors import CycleError, TargetError
@@ -286,14 +286,20 @@ class _Foreign:
                 f"the stage {stage.name} needs Nix to be evaluated, and there is none",
                 hint="install Nix, or use host(…) or source(…) in its place",
             )
-        evaluated = self._evaluator.evaluate(recipe)
+        try:
+            return self._closure(self._evaluator, self._evaluator.evaluate(recipe))
+        except BridgeError as error:
+            raise stage.place.error(f"the stage {stage.name}: {error}", hint=error.hint) from error
+
+    def _closure(self, evaluator: Evaluator, evaluated: Evaluated) -> tuple[Evaluated, Instantiated]:
+        """Read the derivation and all that its modulo needs."""
         pending = [evaluated.drv_path]
         while pending:
             path = pending[-1]
             if path in self._read:
                 pending.pop()
                 continue
-            aterm = self._evaluator.read_derivation(path)
+            aterm = evaluator.read_derivation(path)
             drv = parse_aterm(aterm, name_part(path).removesuffix(DRV_SUFFIX))
             # A fixed output's modulo needs nothing of its inputs.
             missing = [] if drv.is_fixed else [used for used in drv.input_drvs if used not in self._read]

@@ -277,6 +277,8 @@ def _disk_object(stage: Stage, path: Path, keep: Callable[[str], bool] | None) -
     except (OSError, NarError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise stage.place.error(f"the source {path} can not be read: {reason}") from error
+    except Exception as error:
+        raise stage.place.error(f"keep= of the source {path} raised {type(error).__name__}: {error}") from error
     return SourceObject(source_path(stage.name, digest.hexdigest()), partial(nar.pack_chunks, path, keep=kept))
 
 
@@ -291,7 +293,10 @@ def _host_tree(stage: Stage, program: Path) -> nar.Node:
             f"there is no program {program} on this machine", hint=f"install it, such as with apt: {program}-static"
         )
     file = Path(found).resolve()
-    contents = file.read_bytes()
+    try:
+        contents = file.read_bytes()
+    except OSError as error:
+        raise stage.place.error(f"the program {file} can not be read: {error.strerror}") from error
     if not _is_static_elf(contents):
         raise stage.place.error(
             f"{file} is not statically linked, so that it would not run in Nix's sandbox",
@@ -300,7 +305,11 @@ def _host_tree(stage: Stage, program: Path) -> nar.Node:
     name = program.name
     entries: dict[str, nar.Node] = {name: nar.Regular(contents, executable=True)}
     if name in _APPLET_LISTS:
-        listed = subprocess.run([file, *_APPLET_LISTS[name]], capture_output=True, text=True, check=True).stdout.split()
+        try:
+            command = [str(file), *_APPLET_LISTS[name]]
+            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise stage.place.error(f"the program {file} does not list its applets: {error}") from error
         entries |= {applet: nar.Symlink(name) for applet in listed if applet != name and "/" not in applet}
     return nar.Directory({"bin": nar.Directory(entries)})
 

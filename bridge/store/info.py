@@ -15,7 +15,7 @@ from .durable import write_file
 from .errors import InvalidObjectError, RecordError
 from .layout import Store
 
-__all__ = ["ObjectInfo", "closure", "find_info", "parse_info", "read_info", "register"]
+__all__ = ["ObjectInfo", "find_info", "parse_info", "read_info", "register"]
 
 _ADDRESS = re.compile(r"(text:sha256|fixed:(r:)?(md5|sha1|sha256|sha512)):[0-9a-z]+")
 
@@ -103,19 +103,3 @@ def read_info(store: Store, path: str) -> ObjectInfo:
     if info is None:
         raise InvalidObjectError(f"{path} is not in the store {store.root}")
     return info
-
-
-def closure(store: Store, paths: list[str]) -> dict[str, ObjectInfo]:
-    """The objects at `paths` and all they refer to, references first."""
-    found: dict[str, ObjectInfo] = {}
-    stack: list[tuple[str, bool]] = [(path, False) for path in reversed(paths)]
-    pending: dict[str, ObjectInfo] = {}
-    while stack:
-        path, complete = stack.pop()
-        if complete:
-            found.setdefault(path, pending[path])
-        elif path not in pending:
-            pending[path] = read_info(store, path)
-            stack.append((path, True))
-            stack.extend((used, False) for used in pending[path].references if used not in pending)
-    return found

@@ -123,8 +123,8 @@ def open_store(root: str | Path) -> Store:
     path = Path(root).expanduser().resolve()
     store = Store(path)
     try:
-        if not store.locks.is_dir():
-            for folder in _FOLDERS:
+        for folder in _FOLDERS:
+            if not os.path.isdir(f"{path}/{folder}"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(

@@ -246,7 +246,11 @@ def add_texts(store: Store, texts: Iterable[tuple[str, bytes, tuple[str, ...]]])
         With none of them half written.
     """
     missing = {path: (text, references) for path, text, references in texts if not store.is_valid(path)}
+    if not missing:
+        return
     write_files(store, ((store.real_path(path), text) for path, (text, _) in missing.items()))
+    with disk_errors(f"{store.objects} can not be written"):
+        sync_folder(store.objects)
     infos = []
     for path, (text, references) in missing.items():
         digest = hashlib.sha256()

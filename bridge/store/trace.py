@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bridge.formats import nix32
@@ -102,8 +102,6 @@ def record(store: Store, realization: Realization) -> Realization:
     DiskError
         With nothing left behind.
     """
-    from dataclasses import replace
-
     data = json.dumps(realization.to_json(), indent=1, sort_keys=True).encode() + b"\n"
     found = replace(realization, id=_id(data))
     folder = store.trace / base_name(realization.drv)
@@ -165,6 +163,9 @@ def realizations(store: Store, drv: str) -> list[Realization]:
         return []
     found = []
     for name in names:
+        # Others are temporaries of rsync or an editor; `verify` tells of what stays.
+        if not name.endswith(".json") or name.startswith("."):
+            continue
         path = f"{folder}/{name}"
         with open(path, "rb") as file:
             found.append(read_realization(file.read(), name.removesuffix(".json"), path))
@@ -174,4 +175,5 @@ def realizations(store: Store, drv: str) -> list[Realization]:
 
 def resolved_derivations(store: Store) -> list[str]:
     """The resolved derivations that the trace knows."""
-    return sorted(f"{STORE_DIR}/{name}" for name in os.listdir(store.trace))
+    with os.scandir(store.trace) as entries:
+        return sorted(f"{STORE_DIR}/{entry.name}" for entry in entries if entry.is_dir())

@@ -120,7 +120,7 @@ def _object(store: Store, name: str, report: Report) -> None:
         report.findings.append(Finding(loose[0], "it can be written, which no store object can"))
     else:
         try:
-            wrong = _wrong_address(info, real)
+            wrong = _wrong_address(info, real) or _wrong_derivation(info, real)
         except (OSError, BridgeError) as error:
             wrong = f"its content address {info.content_address} is none: {error}"
         if wrong is not None:

@@ -75,3 +75,10 @@ def test_the_default_format_is_what_the_installed_nix_prints(nixbridge: Command,
     assert theirs.returncode == 0, theirs.stderr
     ours = nixbridge("derivation", "show", "stages.py:report", "--recursive", **env).stdout
     assert json.loads(ours) == json.loads(theirs.stdout)
+
+
+@pytest.mark.nix
+def test_adding_needs_no_experimental_feature_of_the_user(nixbridge: Command, nix: Installation) -> None:
+    env = {name: value for name, value in nix.environ.items() if name != "NIX_CONF_DIR"}
+    env["NIX_CONFIG"] = "build-users-group =\nsandbox = true\nsubstituters =\nexperimental-features = nix-command"
+    assert nixbridge("instantiate", "stages.py:report", "--add", **env).stdout.endswith("-report.drv\n")

@@ -95,3 +95,47 @@ def test_hash_path_is_that_of_its_bytes(nixbridge: Command, project: Path) -> No
     assert nixbridge("hash", "path", "hello").stdout.startswith("sha256-")
     assert "there is no base 'x'" in nixbridge("hash", "path", "hello", "--base", "x", status=1).stderr
     assert "can not be read: No such file" in nixbridge("hash", "path", "nope", status=1).stderr
+
+
+def test_stages_may_share_a_name(nixbridge: Command, project: Path) -> None:
+    file = project / "stages.py"
+    file.write_text(file.read_text() + "\na = train(scale=3.0)\nb = train(scale=4.0)\n")
+    made = nixbridge("realize", "stages.py").stdout
+    assert len(made.splitlines()) == 3
+    assert nixbridge("path", "stages.py").stdout == made
+    assert len(json.loads(nixbridge("path", "stages.py", "--json").stdout)) == 3
+    assert len(json.loads(nixbridge("instantiate", "stages.py", "--json").stdout)) == 3
+
+
+def test_what_is_no_record_is_passed_over(nixbridge: Command, tmp_path: Path) -> None:
+    made = nixbridge("realize", "stages.py").stdout
+    trace = tmp_path / "store" / "trace"
+    (trace / "stray").touch()
+    for folder in list(trace.iterdir()):
+        if folder.is_dir():
+            (folder / ".abc.json.Xy12").touch()
+    assert nixbridge("realize", "stages.py").stdout == made
+    assert len(nixbridge("ls").stdout.splitlines()) == 1 + 5
+
+
+def test_a_damaged_record_hides_no_other(nixbridge: Command, tmp_path: Path) -> None:
+    nixbridge("realize", "stages.py")
+    [folder] = (tmp_path / "store" / "trace").glob("*-report.drv")
+    [file] = folder.iterdir()
+    file.chmod(0o644)
+    file.write_text("{")
+    done = nixbridge("ls")
+    assert len(done.stdout.splitlines()) == 1 + 4
+    assert "is damaged" in done.stderr
+
+
+def test_a_store_that_is_not_there_is_not_clean(nixbridge: Command, tmp_path: Path) -> None:
+    assert "there is no store at" in nixbridge("verify", "--store", str(tmp_path / "typo"), status=1).stderr
+    assert not (tmp_path / "typo").exists()
+
+
+def test_ls_lists_also_what_the_matcher_can_not_choose_from(nixbridge: Command, project: Path) -> None:
+    nixbridge("realize", "stages.py")
+    file = project / "stages.py"
+    file.write_text(file.read_text().replace('match=best("score")', 'match=exact("zzz")').replace("best,", "exact,"))
+    assert "exact('zzz') of 3 realizations" in nixbridge("ls", "stages.py").stdout

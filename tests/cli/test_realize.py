@@ -122,6 +122,40 @@ def test_colours_only_where_they_are_wanted(nixbridge: Command) -> None:
     assert "\x1b" not in nixbridge("realize", "stages.py", FORCE_COLOR="1", NO_COLOR="1").stderr
 
 
+def test_a_full_output_is_one_message(nixbridge: Command, project: Path, environment: dict[str, str]) -> None:
+    nixbridge("realize", "stages.py")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [NIXBRIDGE, "show", "stages.py"],
+            cwd=project,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "error: the output can not be written: No space left on device\n"
+
+
+def test_work_goes_on_when_nobody_reads_the_progress(project: Path, environment: dict[str, str]) -> None:
+    command = f"{NIXBRIDGE} realize stages.py 2> >(true)"
+    done = subprocess.run(["bash", "-c", command], cwd=project, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def test_output_that_threads_and_exit_handlers_write_belongs_to_the_stage(nixbridge: Command, project: Path) -> None:
+    (project / "late.py").write_text(
+        "import atexit, threading, time\nfrom bridge import out, stage\n\n"
+        "@stage\ndef late(run, a=out('a'), b=out('b')):\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.3), a.write_text('thread'))).start()\n"
+        "    atexit.register(lambda: b.write_text('exit'))\n"
+    )
+    result = Path(nixbridge("realize", "late.py").stdout.strip())
+    assert (result / "a").read_text() == "thread"
+    assert (result / "b").read_text() == "exit"
+
+
 def _start(project: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A realize that is in the middle of training."""
     (project / "stages.py").write_text(

@@ -307,3 +307,36 @@ def test_no_descriptor_and_no_process_stays(store: Store, pipeline: ModuleType, 
     assert len(os.listdir("/proc/self/fd")) == before
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert [pid for pid in children if "nix" in Path(f"/proc/{pid}/comm").read_text()] == []
+
+
+def test_each_of_several_failures_in_one_call_has_its_own_log(store: Store, tmp_path: Path, nix: Installation) -> None:
+    module = load(
+        tmp_path,
+        """
+        busybox = host("busybox")
+        one = shell("echo this is one; exit 3", tools=[busybox], shell=busybox)
+        two = shell("echo this is two; exit 4", tools=[busybox], shell=busybox)
+        """,
+    )
+    done = run(store, module.one, module.two, nix=nix, keep_going=True)
+    failed = {event.node.name: event.error for event in done.events if isinstance(event, Failed)}
+    assert set(failed) == {"one", "two"}
+    for name, error in failed.items():
+        assert isinstance(error, BuildError)
+        assert f"this is {name}" in error.log_tail
+        assert f"-{name}.drv" in str(error.hint)
+
+
+def test_what_nix_can_not_be_given_fails_alone(store: Store, tmp_path: Path, nix: Installation) -> None:
+    module = load(
+        tmp_path,
+        """
+        busybox = host("busybox")
+        here = shell("echo $out > $out/x", deterministic=False)
+        bad = shell("cat $here/x", here=here, tools=[busybox], shell=busybox)
+        good = shell("echo good > $out/x", tools=[busybox], shell=busybox)
+        """,
+    )
+    done = run(store, module.bad, module.good, nix=nix, keep_going=True)
+    assert [event.node.name for event in done.events if isinstance(event, Failed)] == ["bad"]
+    assert "good" in {event.node.name for event in done.events if isinstance(event, Finished)}

@@ -175,7 +175,7 @@ def test_an_object_that_is_gone_is_made_again(store: Store, pipeline: ModuleType
 @pytest.mark.parametrize(
     ("match", "said"),
     [
-        ("best('other')", "takes none of the candidates"),
+        ("best('other')", "has the metric 'other'"),
         ("only()", "only() found 2 different results"),
         ("exact('zzz')", "there is no realization 'zzz'"),
         ("lambda found: 1 / 0", "raised ZeroDivisionError"),

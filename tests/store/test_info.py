@@ -6,10 +6,8 @@ import pytest
 
 from bridge.formats.hashes import Hash
 from bridge.store.errors import InvalidObjectError, RecordError
-from bridge.store.info import ObjectInfo, closure, find_info, parse_info, read_info, register
+from bridge.store.info import ObjectInfo, find_info, parse_info, read_info
 from bridge.store.layout import Store
-
-from .filling import add_file
 
 
 def path(digit: str, name: str = "x") -> str:
@@ -55,30 +53,3 @@ def test_what_is_not_registered_is_not_in_the_store(store: Store) -> None:
     assert find_info(store, path("0")) is None
     with pytest.raises(InvalidObjectError, match="is not in the store"):
         read_info(store, path("0"))
-
-
-def test_a_closure_has_references_first_and_each_object_once(store: Store) -> None:
-    low = add_file(store, "low")
-    left, right = (add_file(store, name, low.path.encode(), (low.path,)) for name in ("left", "right"))
-    both = (left.path, right.path)
-    top = add_file(store, "top", " ".join(both).encode(), (low.path, *both))
-    found = list(closure(store, [top.path, left.path]))
-    assert sorted(found) == sorted([low.path, *both, top.path])
-    assert found[0] == low.path
-    assert found[-1] == top.path
-
-
-def test_a_closure_holds_objects_that_name_themselves_and_is_deep_as_it_likes(store: Store) -> None:
-    below: tuple[str, ...] = ()
-    for number in range(1500):
-        name = f"/nix/store/{number:032d}-x"
-        info = ObjectInfo(name, Hash.of(b""), 1, (name, *below), None)
-        store.info_file(name).write_bytes(info.to_bytes())
-        below = (name,)
-    assert len(closure(store, [name])) == 1500
-
-
-def test_a_closure_with_a_hole_is_refused(store: Store) -> None:
-    register(store, ObjectInfo(path("1"), Hash.of(b""), 1, (path("2"),), None))
-    with pytest.raises(InvalidObjectError, match="22222-x is not in the store"):
-        closure(store, [path("1")])
