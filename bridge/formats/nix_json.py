@@ -3,6 +3,9 @@
     keys sorted bytewise, no blanks, UTF-8 kept, control characters escaped, floats as short as they
     read back (Nix 2.12 and later; nlohmann/json `dump`)
 
+nlohmann's Grisu2 gives one digit more than needed for some long floats (about one in a thousand);
+there we print the shortest, and a derivation's path differs from what Nix evaluates.
+
 Source: Nix manual, "Structured attributes"; NixOS/nix `ParsedDerivation`, nlohmann/json.
 """
 

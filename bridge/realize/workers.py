@@ -48,6 +48,9 @@ class ForkExecutor(Executor):
         return future
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self._server is not None and self._server.poll() is not None:
+            # Killed, by the kernel for want of memory perhaps: what comes next gets another.
+            self._server = None
         if self._server is None:
             try:
                 self._server = subprocess.Popen(

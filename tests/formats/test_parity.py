@@ -269,8 +269,14 @@ def test_structured_attributes_are_printed_as_nix_does(nix: Nix, found: list[Any
     assert structured(nix, found) == expected
 
 
+# As people write them: of long floats, nlohmann does not always print the shortest form, as nix_json says.
+short_floats = st.builds(
+    lambda digits, exponent: float(f"{digits}e{exponent}"), st.integers(-999, 999), st.integers(-9, 16)
+)
+
+
 @pytest.mark.nix
-@given(st.lists(floats | st.floats(1e14, 1e17), min_size=50, max_size=50))
+@given(st.lists(short_floats, min_size=50, max_size=50))
 @settings(max_examples=5, suppress_health_check=list(HealthCheck))
 def test_floats_are_printed_as_nix_2_12_and_later_do(nix: Nix, found: list[float]) -> None:
     if nix.version < (2, 12):
