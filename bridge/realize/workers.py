@@ -50,6 +50,9 @@ class ForkExecutor(Executor):
     def _start(self) -> subprocess.Popen[bytes]:
         if self._server is not None and self._server.poll() is not None:
             # Killed, by the kernel for want of memory perhaps: what comes next gets another.
+            assert self._server.stdin is not None
+            with contextlib.suppress(OSError):
+                self._server.stdin.close()
             self._server = None
         if self._server is None:
             try:
@@ -62,7 +65,8 @@ class ForkExecutor(Executor):
                 )
             except OSError as error:
                 raise WorkerError(f"no worker can be started: {error}") from error
-            self._reader = threading.Thread(target=self._read, args=(self._server,), daemon=True)
+            self._futures = {}
+            self._reader = threading.Thread(target=self._read, args=(self._server, self._futures), daemon=True)
             self._reader.start()
         return self._server
 
@@ -74,16 +78,18 @@ class ForkExecutor(Executor):
         except OSError as error:
             raise WorkerError(f"the worker process is gone: {error}") from error
 
-    def _read(self, server: subprocess.Popen[bytes]) -> None:
+    def _read(self, server: subprocess.Popen[bytes], futures: dict[int, Future[int]]) -> None:
+        """Give a server's answers to its futures, until it ends."""
         assert server.stdout is not None
         for line in server.stdout:
             answer = json.loads(line)
             with self._lock:
-                future = self._futures.pop(answer["id"])
+                future = futures.pop(answer["id"])
             future.set_result(answer["exit"])
+        server.stdout.close()
         with self._lock:
-            left = list(self._futures.values())
-            self._futures.clear()
+            left = list(futures.values())
+            futures.clear()
         for future in left:
             future.set_exception(WorkerError("the worker process died"))
 
@@ -108,8 +114,6 @@ class ForkExecutor(Executor):
             server.wait()
             if self._reader is not None and self._reader is not threading.current_thread():
                 self._reader.join()
-            assert server.stdout is not None
-            server.stdout.close()
 
 
 def default_jobs() -> int:
