@@ -85,15 +85,15 @@ class _Canonical:
 
     def __call__(self, path: str, status: os.stat_result, handle: str | int) -> None:
         mode = status.st_mode
-        if stat.S_ISLNK(mode):
-            os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
-            return
         if stat.S_ISREG(mode):
             if status.st_nlink > 1:
                 _unlink_hard(path)
                 handle = path
             wanted = 0o555 if mode & stat.S_IXUSR else 0o444
             self.files.append(path)
+        elif stat.S_ISLNK(mode):
+            os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
+            return
         else:
             # The top folder stays writable until it was moved: renaming one changes its `..`.
             wanted = 0o755 if path == self._root else 0o555

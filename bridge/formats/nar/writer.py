@@ -52,52 +52,88 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
     """
     buffer = bytearray(wire.MAGIC)
     root = os.fspath(path)
-    # An explicit stack: trees may be deeper than Python's recursion limit.
-    stack: list[tuple[str, os.stat_result, Iterator[os.DirEntry[str]]]] = []
     status = os.lstat(root)
-    if stat.S_ISDIR(status.st_mode):
-        buffer += wire.DIRECTORY
-        stack.append((root, status, _entries(root)))
-    else:
-        yield from _leaf(buffer, root, status, visit)
-    while stack:
-        if len(buffer) >= CHUNK:
-            yield bytes(buffer)
-            buffer.clear()
-        folder, folder_status, entries = stack[-1]
-        for entry in entries:
-            place = entry.path
-            # A file's status comes from its descriptor, which spares a walk along its path.
-            is_file = keep is None and entry.is_file(follow_symlinks=False)
-            found = None if is_file else entry.stat(follow_symlinks=False)
-            if keep is not None and found is not None and not keep(place, found):
-                continue
-            buffer += wire.ENTRY + wire.string(os.fsencode(entry.name)) + wire.NODE
-            if found is not None and stat.S_ISDIR(found.st_mode):
-                buffer += wire.DIRECTORY
-                stack.append((place, found, _entries(place)))
-                break
-            # Nothing comes of a small file: it went into the buffer.
-            yield from _leaf(buffer, place, found, visit)
-            buffer += wire.CLOSE
+    if not stat.S_ISDIR(status.st_mode):
+        yield from _leaf(buffer, root, root, None, status, visit)
+        yield bytes(buffer)
+        return
+    # An explicit stack: trees may be deeper than Python's recursion limit.
+    stack = [_Folder(root, status, 0)]
+    buffer += wire.DIRECTORY
+    try:
+        while stack:
+            folder = stack[-1]
+            opened = folder.opened
+            for entry in folder.entries:
+                place = entry.path
+                # A file's status comes from its descriptor, which spares a walk along its path.
+                is_file = keep is None and entry.is_file(follow_symlinks=False)
+                found = None if is_file else entry.stat(follow_symlinks=False)
+                if keep is not None and found is not None and not keep(place, found):
+                    continue
+                name = entry.name
+                buffer += wire.ENTRY + wire.string(os.fsencode(name)) + wire.NODE
+                if found is not None and stat.S_ISDIR(found.st_mode):
+                    buffer += wire.DIRECTORY
+                    stack.append(_Folder(place, found, len(stack)))
+                    break
+                # Nothing comes of a small file: it went into the buffer.
+                yield from _leaf(buffer, place, place if opened is None else name, opened, found, visit)
+                buffer += wire.CLOSE
+                if len(buffer) >= CHUNK:
+                    yield bytes(buffer)
+                    buffer.clear()
+            else:
+                stack.pop().close()
+                buffer += wire.CLOSE
+                if visit is not None:
+                    visit(folder.path, folder.status, folder.path)
+                if stack:
+                    buffer += wire.CLOSE
             if len(buffer) >= CHUNK:
                 yield bytes(buffer)
                 buffer.clear()
-        else:
-            stack.pop()
-            buffer += wire.CLOSE
-            if visit is not None:
-                visit(folder, folder_status, folder)
-            if stack:
-                buffer += wire.CLOSE
+    finally:
+        for folder in stack:
+            folder.close()
     yield bytes(buffer)
 
 
-def _leaf(buffer: bytearray, path: str, status: os.stat_result | None, visit: Visit | None) -> Iterable[bytes]:
+class _Folder:
+    """A folder that is being walked.
+
+    Its files are opened relative to its descriptor, which spares walks along their paths; only to a
+    certain depth, since a process may have so many descriptors and no more.
+    """
+
+    __slots__ = ("entries", "opened", "path", "status")
+    _OPENED_DEPTH = 64
+
+    def __init__(self, path: str, status: os.stat_result, depth: int) -> None:
+        self.path = path
+        self.status = status
+        self.entries = _entries(path)
+        self.opened = os.open(path, _OPEN | os.O_DIRECTORY) if depth < self._OPENED_DEPTH else None
+
+    def close(self) -> None:
+        if self.opened is not None:
+            os.close(self.opened)
+
+
+def _leaf(
+    buffer: bytearray,
+    path: str,
+    name: str,
+    folder: int | None,
+    status: os.stat_result | None,
+    visit: Visit | None,
+) -> Iterable[bytes]:
     """Add a file or a link to the buffer; gives the chunks of a large file, with the buffer before them.
 
     Parameters
     ----------
+    name
+        What the file is opened by: relative to the descriptor `folder`, if there is one.
     status
         None for what is known to be a file.
     """
@@ -108,13 +144,13 @@ def _leaf(buffer: bytearray, path: str, status: os.stat_result | None, visit: Vi
         return ()
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise NarError(f"{path} is a {_kind(status.st_mode)}; an archive holds files, folders and links only")
-    descriptor = os.open(path, _OPEN)
+    descriptor = os.open(name, _OPEN, dir_fd=folder)
     try:
         status = os.fstat(descriptor)
         size = status.st_size
-        buffer += wire.EXECUTABLE_HEAD if status.st_mode & stat.S_IXUSR else wire.FILE_HEAD
-        buffer += wire.size_field(size)
+        head = wire.EXECUTABLE_HEAD if status.st_mode & stat.S_IXUSR else wire.FILE_HEAD
         if size > CHUNK:
+            buffer += head + wire.size_field(size)
             return _large(buffer, os.dup(descriptor), path, status, visit)
         # One byte more than its status said, to see a file that grows.
         data = os.read(descriptor, size + 1)
@@ -124,9 +160,7 @@ def _leaf(buffer: bytearray, path: str, status: os.stat_result | None, visit: Vi
             visit(path, status, descriptor)
     finally:
         os.close(descriptor)
-    buffer += data
-    buffer += wire.padding(size)
-    buffer += wire.CLOSE
+    buffer += b"".join((head, wire.size_field(size), data, wire.padding(size), wire.CLOSE))
     return ()
 
 
