@@ -150,22 +150,28 @@ def _ls_store(store: Store, json: bool) -> None:
         print(table(rows, ["id", "stage", "#", "metrics", "by", "took", "when"]))
 
 
-def log_command(target: str, store: str | None) -> None:
-    """Print a log."""
+def log_command(target: str, store: str | None, json: bool) -> None:
+    """Print logs."""
     opened = open_located(store, target)
-    found = _by_id(opened, target)
-    if found is None:
-        if ".py" not in target and ":" not in target and "." not in target:
-            raise TargetError(f"no realization has an id that begins with {target!r}", hint="nixbridge ls lists them")
-        plan, _, outcome, _ = _look(target, (), store)
-        for node in plan.targets:
-            choice = outcome.choices.get(node)
-            if choice is None or not choice.chosen:
-                raise TargetError(f"not realized: {node.name}", hint=f"run nixbridge realize {target}")
-            for one in choice.chosen:
-                _print_log(opened, one.realization)
+    named = _by_id(opened, target)
+    found = [named] if named is not None else _chosen(target, store)
+    logs = [(one, _log(opened, one)) for one in found]
+    if json:
+        print_json([{"id": one.id, "stage": one.stage, "drv": one.drv, "log": text} for one, text in logs])
         return
-    _print_log(opened, found)
+    for _, text in logs:
+        sys.stdout.write(text)
+
+
+def _chosen(target: str, store: str | None) -> list[Realization]:
+    """The realizations that were chosen for a target."""
+    if ".py" not in target and ":" not in target and "." not in target:
+        raise TargetError(f"no realization has an id that begins with {target!r}", hint="nixbridge ls lists them")
+    plan, _, outcome, _ = _look(target, (), store)
+    missing = [node.name for node in plan.targets if node not in outcome.choices or not outcome.choices[node].chosen]
+    if missing:
+        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+    return [one.realization for node in plan.targets for one in outcome.choices[node].chosen]
 
 
 def _by_id(store: Store, beginning: str) -> Realization | None:
@@ -183,7 +189,7 @@ def _by_id(store: Store, beginning: str) -> Realization | None:
     return found[0] if found else None
 
 
-def _print_log(store: Store, realization: Realization) -> None:
+def _log(store: Store, realization: Realization) -> str:
     if realization.runner == "nix":
         from bridge.nix.build import read_log
 
@@ -194,7 +200,7 @@ def _print_log(store: Store, realization: Realization) -> None:
         text = file.read_text(errors="replace") if file is not None and file.exists() else None
     if text is None:
         raise TargetError(f"there is no log of the realization {realization.id} of {name_part(realization.drv)}")
-    sys.stdout.write(text)
+    return text
 
 
 def verify_command(store: str | None, json: bool) -> None:

@@ -149,11 +149,60 @@ def derivation_show(
 @derivation.command("add")
 def derivation_add(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON of any release, or a .drv; - is standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and check the paths only.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Add derivations to the Nix store and print their paths."""
-    from .deriving import add_derivation_command
+    """Add derivations to the Nix store and print their paths.
 
-    add_derivation_command(file)
+    One derivation or many, in any order; outputs without a path get the computed one.
+    """
+    from .adding import add_derivation_command
+
+    add_derivation_command(file, dry_run, json)
+
+
+DerivationArgument = Annotated[
+    str, typer.Argument(metavar="TARGET|FILE.drv", help="A stage, or a .drv file or store path.")
+]
+
+
+@derivation.command("diff")
+def derivation_diff(
+    before: DerivationArgument,
+    after: DerivationArgument,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if they differ.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what differs between two derivations and, through their inputs, why."""
+    from .closures import diff_command
+
+    diff_command(before, after, exit_code, json)
+
+
+@derivation.command("graph")
+def derivation_graph(
+    target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
+    json: JsonOption = False,
+) -> None:
+    """Print the graph of all input derivations: in the dot language of Graphviz, or as JSON."""
+    from .closures import graph_command
+
+    graph_command(target, json)
+
+
+@derivation.command("why")
+def derivation_why(
+    start: DerivationArgument,
+    end: Annotated[
+        str, typer.Argument(metavar="TARGET|FILE.drv|NAME|OUTPUT", help="An input, however deep; its name or output.")
+    ],
+    every: Annotated[bool, typer.Option("--all", help="All shortest paths, not one.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say why one derivation needs another: the shortest path through the inputs."""
+    from .closures import why_command
+
+    why_command(start, end, every, json)
 
 
 @app.command()
@@ -188,11 +237,12 @@ def ls(
 def log(
     target: Annotated[str, typer.Argument(metavar="TARGET|ID", help="A target, or the id of a realization.")],
     store: StoreOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Print the log of a stage's chosen realization, or of the realization with an id."""
     from .looking import log_command
 
-    log_command(target, store)
+    log_command(target, store, json)
 
 
 @app.command()
@@ -206,14 +256,21 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> None:
 @hash_app.command("path")
 def hash_path(
     file: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")],
-    kind: Annotated[str, typer.Option("--type", metavar="nar|flat|text", help="What is hashed.")] = "nar",
+    kind: Annotated[str, typer.Option("--type", metavar="nar|flat|text|git", help="What is hashed.")] = "nar",
     algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
     base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+    modulo: Annotated[
+        str | None, typer.Option(metavar="STORE-PATH", help="Blank this path's digest: for what refers to itself.")
+    ] = None,
+    nix: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Whose rule --modulo follows; the installed Nix's.")
+    ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Print the hash of a file or folder, as `nix hash path` does."""
     from .hashing import hash_path_command
 
-    hash_path_command(file, kind, algorithm, base)
+    hash_path_command(file, kind, algorithm, base, json, modulo, nix)
 
 
 @hash_app.command("file")
@@ -221,11 +278,12 @@ def hash_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file.")],
     algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
     base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+    json: JsonOption = False,
 ) -> None:
     """Print the hash of a file's contents, as `nix hash file` does."""
     from .hashing import hash_path_command
 
-    hash_path_command(file, "flat", algorithm, base)
+    hash_path_command(file, "flat", algorithm, base, json)
 
 
 @hash_app.command("convert")
@@ -235,11 +293,12 @@ def hash_convert(
     algorithm: Annotated[
         str | None, typer.Option("--algo", metavar="md5|sha1|sha256|sha512", help="Of a hash that does not say it.")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Print hashes in another base, as `nix hash convert` does."""
     from .hashing import convert_command
 
-    convert_command(hashes, to, algorithm)
+    convert_command(hashes, to, algorithm, json)
 
 
 @app.command("store-path")
@@ -249,11 +308,12 @@ def store_path(
     method: Annotated[str, typer.Option(metavar="nar|flat|text|git", help="How it was hashed.")] = "nar",
     reference: Annotated[list[str] | None, typer.Option(metavar="PATH", help="A store path; repeatable.")] = None,
     self_reference: Annotated[bool, typer.Option("--self", help="Whether it refers to itself.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Compute the store path of a content-addressed object."""
     from .hashing import store_path_command
 
-    store_path_command(name, content, method, reference or [], self_reference)
+    store_path_command(name, content, method, reference or [], self_reference, json)
 
 
 Archive = Annotated[str, typer.Argument(metavar="FILE|-", help="An archive; - is standard input.")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "ATermError",
     "BridgeError",
+    "ClosureError",
     "DerivationError",
     "DerivationJSONError",
     "FormatError",
@@ -92,6 +93,15 @@ class DerivationJSONError(FormatError):
 
 class DerivationError(FormatError):
     """A derivation that no Nix would make."""
+
+
+class ClosureError(DerivationError):
+    """A closure that is not whole; `path` is the derivation that is wrong or missing, `user` one that uses it."""
+
+    def __init__(self, message: str, *, path: str, user: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.user = user
 
 
 class NarError(FormatError):

@@ -70,7 +70,13 @@ class NarInfo:
         return is_signed(self.fingerprint, self.signatures, keys)
 
     def __str__(self) -> str:
-        """The `.narinfo` file, as Nix prints it."""
+        """The `.narinfo` file, as Nix prints it.
+
+        Raises
+        ------
+        NarInfoError
+            For a value that would be read back as another.
+        """
         lines = [
             ("StorePath", self.path),
             ("URL", self.url),
@@ -84,7 +90,15 @@ class NarInfo:
             *(("Sig", str(one)) for one in self.signatures),
             ("CA", self.content_address),
         ]
-        return "".join(f"{key}: {value}\n" for key, value in lines if value is not None)
+        return _printed((key, value) for key, value in lines if value is not None)
+
+
+def _printed(lines: Iterable[tuple[str, str]]) -> str:
+    found = list(lines)
+    for number, (key, value) in enumerate(found, 1):
+        if "\n" in value or value != value.strip():
+            raise NarInfoError(f"{key} can not be {value!r}", line=number)
+    return "".join(f"{key}: {value}\n" for key, value in found)
 
 
 def fingerprint(path: str, nar_hash: Hash, nar_size: int, references: Iterable[str]) -> bytes:
@@ -189,12 +203,12 @@ class CacheInfo:
     priority: int | None = None
 
     def __str__(self) -> str:
-        lines = [f"StoreDir: {self.store_dir}\n"]
+        lines = [("StoreDir", self.store_dir)]
         if self.want_mass_query:
-            lines.append("WantMassQuery: 1\n")
+            lines.append(("WantMassQuery", "1"))
         if self.priority is not None:
-            lines.append(f"Priority: {self.priority}\n")
-        return "".join(lines)
+            lines.append(("Priority", str(self.priority)))
+        return _printed(lines)
 
 
 def parse_cache_info(text: str) -> CacheInfo:

@@ -162,6 +162,8 @@ def fixed_path(name: str, method: Method, content: Hash) -> str:
         return text_path(name, content.hex)
     if method == "nar" and content.algorithm == "sha256":
         return source_path(name, content.hex)
+    if method == "git" and content.algorithm not in ("sha1", "sha256"):
+        raise StorePathError(f"the method git goes with sha1 and sha256 only, not {content.algorithm}")
     prefix = {"flat": "", "nar": "r:", "git": "git:"}[method]
     inner = hashlib.sha256(f"fixed:out:{prefix}{content.algorithm}:{content.hex}:".encode()).hexdigest()
     return _make("output:out", inner, name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bridge.formats import nar, store_path
+from bridge.formats.errors import HashError
 from bridge.formats.hashes import ALGORITHMS, Hash
 
 from . import wire
@@ -38,6 +39,7 @@ class Op:
     QUERY_PATH_INFO = 26
     QUERY_VALID_PATHS = 31
     NAR_FROM_PATH = 38
+    ADD_TO_STORE_NAR = 39
     QUERY_DERIVATION_OUTPUT_MAP = 41
 
 
@@ -139,10 +141,15 @@ class Connection(Conversation):
 
     def _path_info(self, path: str) -> PathInfo:
         read = self._in
+        deriver = read.string() or None
+        try:
+            nar_hash = Hash.parse(read.string(), "sha256")
+        except HashError as error:
+            raise NixConnectionError(f"Nix sent no hash for {path}: {error.message}") from error
         return PathInfo(
             path=path,
-            deriver=read.string() or None,
-            nar_hash=Hash.parse(read.string(), "sha256"),
+            deriver=deriver,
+            nar_hash=nar_hash,
             references=tuple(sorted(read.strings())),
             registration_time=read.integer(),
             nar_size=read.integer(),
@@ -206,6 +213,38 @@ class Connection(Conversation):
             self._upload(op, wire.frames(chunks))
             self._until_last(op)
             return self._path_info(self._in.string())
+
+    def add_nar_to_store(self, info: PathInfo, chunks: Iterable[bytes]) -> None:
+        """Add an object whose path is known: one that refers to itself can come in no other way.
+
+        Nix checks that the archive has the hash of `info`, and a content-addressed one the path.
+
+        Parameters
+        ----------
+        info
+            Time, signatures and deriver too are Nix's to keep.
+        chunks
+            The archive; sent as it comes, in constant memory.
+        """
+        op = f"add {store_path.name_part(_checked(info.path))}"
+        refers = sorted({_checked(path) for path in info.references})
+        with self._operation(op):
+            self._link.sendall(
+                wire.integer(Op.ADD_TO_STORE_NAR)
+                + wire.string(info.path)
+                + wire.string(info.deriver or "")
+                + wire.string(info.nar_hash.hex)
+                + wire.strings(refers)
+                + wire.integer(info.registration_time)
+                + wire.integer(info.nar_size)
+                + wire.boolean(info.ultimate)
+                + wire.strings(list(info.signatures))
+                + wire.string(info.ca or "")
+                + wire.boolean(False)
+                + wire.boolean(True)
+            )
+            self._upload(op, wire.frames(chunks))
+            self._until_last(op)
 
     def add_text(self, name: str, text: bytes, references: Iterable[str] = ()) -> PathInfo:
         """Add a text object, as `builtins.toFile` does."""

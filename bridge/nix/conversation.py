@@ -349,3 +349,7 @@ class Conversation:
                     raise NixConnectionError("Nix answered before it had the whole upload")
             finally:
                 self._link.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            if not self._link.recv(1, socket.MSG_PEEK):
+                # A poll would call this end readable for ever.
+                raise NixConnectionError("Nix closed the connection")

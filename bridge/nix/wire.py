@@ -27,6 +27,7 @@ EMPTY = 8
 """The size of the frame that ends an upload."""
 
 _SMALL = 1 << 16
+_PIECE = 1 << 20  # what is read at once: a length that lies takes no more memory than what comes
 _MAX_STRING = 1 << 28
 _MAX_COUNT = 1 << 26
 _uint64 = struct.Struct("<Q")
@@ -91,7 +92,7 @@ class Reader:
         NixConnectionError
             If the stream ends before.
         """
-        data = self._stream.read(size) if size else b""
+        data = self._stream.read(min(size, _PIECE)) if size else b""
         if len(data) == size:
             return data
         parts = [data]
@@ -99,7 +100,7 @@ class Reader:
         while left:
             if not parts[-1]:
                 raise NixConnectionError("Nix closed the connection")
-            parts.append(self._stream.read(left))
+            parts.append(self._stream.read(min(left, _PIECE)))
             left -= len(parts[-1])
         return b"".join(parts)
 

@@ -24,6 +24,7 @@ from bridge.formats import nar
 from bridge.formats.errors import NarError
 from bridge.formats.hashes import Hash
 from bridge.formats.nar.writer import CHUNK
+from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import base_name, content_path, hash_part, name_part, source_path
 
 from .durable import CANONICAL_TIME, disk_errors, sync_folder, sync_tree, temporary, write_files
@@ -278,7 +279,15 @@ def add_fixed_file(store: Store, name: str, file: Path, content: Hash) -> Object
         return _place(store, file, info)
 
 
-def add_output(store: Store, name: str, tree: Path, inputs: Iterable[str], scratch: str | None = None) -> ObjectInfo:
+def add_output(
+    store: Store,
+    name: str,
+    tree: Path,
+    inputs: Iterable[str],
+    scratch: str | None = None,
+    *,
+    positions: bool = True,
+) -> ObjectInfo:
     """Move a built tree into the store as a floating content-addressed output (NAR, sha256).
 
     Parameters
@@ -290,6 +299,8 @@ def add_output(store: Store, name: str, tree: Path, inputs: Iterable[str], scrat
     scratch
         The store path that the build took for its own output: where it occurs, the output refers to
         itself, and the final digest takes its place.
+    positions
+        Whether the places of such references are hashed: as the Nix that is to take the object does it.
 
     Raises
     ------
@@ -304,27 +315,19 @@ def add_output(store: Store, name: str, tree: Path, inputs: Iterable[str], scrat
         digest, size, found = _take_in(tree, [*digests, *([own] if own else [])])
         references = tuple(sorted(digests[one] for one in found if one != own))
         if own is not None and own in found:
-            return _add_self_referring(store, name, tree, references, own)
+            return _add_self_referring(store, name, tree, references, own, positions)
         info = ObjectInfo(
             source_path(name, digest.hex, references), digest, size, references, f"fixed:r:sha256:{digest.nix32}"
         )
         return _place(store, tree, info)
 
 
-def _add_self_referring(store: Store, name: str, tree: Path, references: tuple[str, ...], own: str) -> ObjectInfo:
-    """Hash the archive with its own digest blanked, then write the final digest in.
-
-    Positions of self references are hashed as well, as Nix up to 2.16 and from 2.35 does
-    (NixOS/nix#15837: 2.17 to 2.34 leave them out).
-    """
+def _add_self_referring(
+    store: Store, name: str, tree: Path, references: tuple[str, ...], own: str, positions: bool
+) -> ObjectInfo:
+    """Hash the archive with its own digest blanked, then write the final digest in."""
     archive = b"".join(nar.pack_chunks(tree))
-    blanked = archive.replace(own.encode(), bytes(len(own)))
-    digest = hashlib.sha256(blanked)
-    at = archive.find(own.encode())
-    while at >= 0:
-        digest.update(f"|{at}".encode())
-        at = archive.find(own.encode(), at + 1)
-    content = Hash("sha256", digest.digest())
+    content = hash_modulo(archive, own, positions=positions)
     path = source_path(name, content.hex, references, self_reference=True)
     with _scratch(store) as rewritten:
         final = archive.replace(own.encode(), hash_part(path).encode())

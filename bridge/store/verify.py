@@ -15,7 +15,8 @@ from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, parse_aterm
 from bridge.formats.errors import BridgeError
 from bridge.formats.hashes import Hash
-from bridge.formats.store_path import STORE_DIR, content_path, name_part
+from bridge.formats.self_reference import hash_modulo
+from bridge.formats.store_path import STORE_DIR, content_path, hash_part, name_part, source_path
 
 from .durable import dead_temporaries
 from .info import ObjectInfo, parse_info
@@ -129,10 +130,17 @@ def _object(store: Store, name: str, report: Report) -> None:
 
 def _wrong_address(info: ObjectInfo, real: Path) -> str | None:
     """Whether a content-addressed object has another path than its contents give."""
-    if info.content_address is None or info.path in info.references:
+    if info.content_address is None:
         return None
     kind, _, digest = info.content_address.rpartition(":")
     name = name_part(info.path)
+    if info.path in info.references:
+        archive = b"".join(nar.pack_chunks(real))
+        others = [path for path in info.references if path != info.path]
+        # By either rule: stores are shared, also with machines of another Nix.
+        found = [hash_modulo(archive, hash_part(info.path), positions=positions) for positions in (True, False)]
+        paths = [source_path(name, content.hex, others, self_reference=True) for content in found]
+        return None if info.path in paths else f"its contents give the path {paths[0]}, or {paths[1]}"
     if kind == "fixed:r:sha256":
         path = content_path(name, "nar", info.nar_hash, info.references)
     elif kind == "text:sha256":

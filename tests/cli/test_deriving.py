@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.formats.derivation import FORMATS
+from bridge.formats.derivation import FORMATS, derivation_path, parse_aterm, unparse
+from bridge.nix.client import connect
+from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
 
 from .conftest import Command
@@ -82,3 +84,74 @@ def test_adding_needs_no_experimental_feature_of_the_user(nixbridge: Command, ni
     env = {name: value for name, value in nix.environ.items() if name != "NIX_CONF_DIR"}
     env["NIX_CONFIG"] = "build-users-group =\nsandbox = true\nsubstituters =\nexperimental-features = nix-command"
     assert nixbridge("instantiate", "stages.py:report", "--add", **env).stdout.endswith("-report.drv\n")
+
+
+HAND = {
+    "args": ["-c", "echo hi > $out"],
+    "builder": "/bin/sh",
+    "env": {},
+    "inputs": {"drvs": {}, "srcs": []},
+    "name": "hand",
+    "outputs": {"out": {}},
+    "system": "x86_64-linux",
+    "version": 4,
+}
+
+
+def test_a_derivation_needs_neither_nix_nor_its_language_to_have_a_path(nixbridge: Command, project: Path) -> None:
+    (project / "hand.json").write_text(json.dumps(HAND))
+    [made] = json.loads(nixbridge("derivation", "add", "hand.json", "--dry-run", "--json").stdout)
+    assert made == {
+        "given": "/nix/store/mpnq1k3ix3j2fl99fb50gjs7g7x79wwx-hand.drv",
+        "name": "hand",
+        "path": "/nix/store/asr4xdni54ccnyvxp98rzv437hr5yynz-hand.drv",
+    }
+
+
+@pytest.mark.nix
+def test_a_derivation_written_by_hand_is_built_by_nix(nixbridge: Command, nix: Installation, project: Path) -> None:
+    (project / "hand.json").write_text(json.dumps(HAND))
+    [drv] = nixbridge("derivation", "add", "hand.json", **nix.environ).stdout.splitlines()
+    done = nix.run([nix.program("nix-build"), "--no-out-link", drv])
+    assert done.returncode == 0, done.stderr
+    assert nix.real_path(done.stdout.strip()).read_text() == "hi\n"
+
+
+@pytest.mark.nix
+def test_a_changed_derivation_is_refused_as_nix_refuses_it(
+    nixbridge: Command, nix: Installation, project: Path
+) -> None:
+    (project / "hand.json").write_text(json.dumps(HAND))
+    env = dict(nix.environ)
+    [drv] = nixbridge("derivation", "add", "hand.json", **env).stdout.splitlines()
+    changed = nix.real_path(drv).read_bytes().replace(b"echo hi", b"echo ho")
+    (project / "hand.drv").write_bytes(changed)
+    said = nixbridge("derivation", "add", "hand.drv", status=1, **env).stderr
+    assert "but the derivation gives /nix/store/" in said
+    with connect(nix) as client, pytest.raises(NixError, match="output"):
+        client.add_derivation("hand.drv", changed, ())
+
+
+@pytest.mark.nix
+def test_what_is_not_in_the_store_is_named(nixbridge: Command, nix: Installation, project: Path) -> None:
+    source = f"/nix/store/{'0' * 32}-source"
+    (project / "hand.json").write_text(json.dumps({**HAND, "inputs": {"drvs": {}, "srcs": [source[11:]]}}))
+    assert (
+        f"{source} is not in Nix's store" in nixbridge("derivation", "add", "hand.json", status=1, **nix.environ).stderr
+    )
+
+
+@pytest.mark.nix
+def test_bytes_that_are_no_text_reach_nix_as_they_are(nixbridge: Command, nix: Installation, project: Path) -> None:
+    drv = parse_aterm(b'Derive([("out","","r:sha256","")],[],[],"s","/bin/sh",["caf\xe9"],[("out","\x80")])', "latin1")
+    (project / "latin1.drv").write_bytes(unparse(drv))
+    [path] = nixbridge("derivation", "add", "latin1.drv", **nix.environ).stdout.splitlines()
+    assert path == derivation_path(drv)
+    assert nix.real_path(path).read_bytes() == unparse(drv)
+
+
+def test_the_log_of_a_realization_is_printed_as_json_too(nixbridge: Command) -> None:
+    nixbridge("realize", "stages.py:train", "--builder", "local")
+    found = json.loads(nixbridge("log", "stages.py:train", "--json").stdout)
+    assert [one["stage"] for one in found] == ["train"]
+    assert found[0]["log"] == nixbridge("log", found[0]["id"]).stdout

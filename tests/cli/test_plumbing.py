@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -80,6 +81,59 @@ def test_hashes_convert_between_all_bases(nixbridge: Command, base: str) -> None
     back = nixbridge("hash", "convert", "--to", "nix32", "--algo", "sha256", converted).stdout.strip()
     assert f"sha256:{back}" == empty
     assert "does not say its algorithm" in nixbridge("hash", "convert", "0" * 64, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "digest", "path"),
+    [
+        ("sha1", "ce013625030ba8dba906f756967f9e9ca394464a", "3dpnpfs10bllr1x35b5iga2d4qfcic7h-f.txt"),
+        (
+            "sha256",
+            "2cf8d83d9ee29543b34a87727421fdecb7e3f3a183d337639025de576db9ebb4",
+            "16bvg3y929zirr0cx2z1bman5sfbx37j-f.txt",
+        ),
+    ],
+)
+def test_git_hashes_and_their_paths_are_those_of_nix(
+    nixbridge: Command, project: Path, algorithm: str, digest: str, path: str
+) -> None:
+    (project / "f.txt").write_text("hello\n")
+    command = ("hash", "path", "--type", "git", "--algo", algorithm)
+    assert nixbridge(*command, "--base", "base16", "f.txt").stdout.strip() == digest
+    content = nixbridge(*command, "f.txt").stdout.strip()
+    # As Nix 2.34.8 names them: nix store add --mode git.
+    assert nixbridge("store-path", "f.txt", content, "--method", "git").stdout.strip() == f"/nix/store/{path}"
+
+
+def test_git_hashes_of_folders_and_what_they_refuse(nixbridge: Command, tree: Path) -> None:
+    whole = nixbridge("hash", "path", "--type", "git", "--algo", "sha1", "--base", "base16", "tree").stdout.strip()
+    (tree / "sub" / "empty").rmdir()
+    without = nixbridge("hash", "path", "--type", "git", "--algo", "sha1", "--base", "base16", "tree").stdout.strip()
+    assert len(whole) == len(without) == 40
+    assert whole != without
+    refused = nixbridge("hash", "path", "--type", "git", "--algo", "md5", "tree", status=1).stderr
+    assert "the method git goes with sha1 or sha256 only, not md5" in refused
+    content = nixbridge("hash", "file", "--algo", "sha512", "tree/run").stdout.strip()
+    assert "not sha512" in nixbridge("store-path", "run", content, "--method", "git", status=1).stderr
+    assert "nope can not be read: No such file" in nixbridge("hash", "path", "--type", "git", "nope", status=1).stderr
+    os.mkfifo(tree / "pipe")
+    assert "is neither file, folder nor link" in nixbridge("hash", "path", "--type", "git", "tree", status=1).stderr
+
+
+def test_hashes_and_paths_as_json(nixbridge: Command, tree: Path) -> None:
+    bases = ("base16", "nix32", "base64", "sri")
+
+    def texts(*command: str, option: str) -> dict[str, str]:
+        return {base: nixbridge(*command, option, base).stdout.strip() for base in bases}
+
+    for command in ("hash", "path", "tree"), ("hash", "file", "tree/run"):
+        shown = json.loads(nixbridge(*command, "--json", "--algo", "sha1").stdout)
+        assert shown == {"algorithm": "sha1", **texts(*command, "--algo", "sha1", option="--base")}
+    content = nixbridge("hash", "path", "tree").stdout.strip()
+    [first, second] = json.loads(nixbridge("hash", "convert", "--json", content, content).stdout)
+    assert first == second == {"algorithm": "sha256", **texts("hash", "convert", content, option="--to")}
+    path = nixbridge("store-path", "tree", content).stdout.strip()
+    assert json.loads(nixbridge("store-path", "tree", content, "--json").stdout) == {"path": path}
 
 
 @pytest.mark.nix

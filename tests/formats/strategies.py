@@ -8,6 +8,7 @@ from bridge.formats.derivation import Deferred, Derivation, Fixed, Floating, Imp
 from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.nar import Directory, Regular, Symlink
 from bridge.formats.nix32 import ALPHABET
+from bridge.formats.nix_json import dumps
 from bridge.formats.store_path import STORE_DIR
 
 digests = st.text(ALPHABET, min_size=32, max_size=32)
@@ -29,30 +30,78 @@ texts = st.one_of(
     st.binary(max_size=30).map(lambda data: data.decode("utf-8", "surrogateescape")),
 )
 
-methods = st.sampled_from(["flat", "nar"])
-algorithms = st.sampled_from(sorted(ALGORITHMS))
+methods_and_algorithms = st.sampled_from(
+    [
+        *((method, algorithm) for method in ("flat", "nar") for algorithm in sorted(ALGORITHMS)),
+        ("git", "sha1"),
+        ("git", "sha256"),
+        ("text", "sha256"),
+    ]
+)
+
+output_lists = st.lists(names, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found)))
+used_outputs = st.builds(InputOutputs, output_lists)
+dynamic_outputs = st.recursive(
+    used_outputs,
+    lambda inner: st.builds(
+        InputOutputs,
+        output_lists | st.just(()),
+        st.dictionaries(names, inner, min_size=1, max_size=2).map(lambda found: dict(sorted(found.items()))),
+    ),
+    max_leaves=3,
+)
+
+structured_attributes = st.dictionaries(
+    unicode,
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+        | unicode,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(unicode, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+).map(dumps)  # fmt: skip
+"""The text of structured attributes, as Nix prints it."""
 
 
 @st.composite
-def derivations(draw: st.DrawFn, text: st.SearchStrategy[str] = texts) -> Derivation:
-    """A derivation of any of the five kinds, not necessarily one that could be built."""
+def derivations(
+    draw: st.DrawFn,
+    text: st.SearchStrategy[str] = texts,
+    used: st.SearchStrategy[InputOutputs] = used_outputs,
+    structured: st.SearchStrategy[str | None] = st.none(),  # noqa: B008
+) -> Derivation:
+    """A derivation of any of the five kinds, not necessarily one that could be built.
+
+    Parameters
+    ----------
+    text
+        What arguments and environment hold.
+    used
+        What is used of an input derivation.
+    structured
+        The text of its structured attributes, or None.
+    """
     name = draw(names)
     kind = draw(st.sampled_from(["input-addressed", "fixed", "floating", "deferred", "impure"]))
     outputs: dict[str, InputAddressed | Fixed | Floating | Deferred | Impure]
     if kind == "fixed":
-        outputs = {"out": Fixed.of(name, "out", draw(methods), draw(hashes))}
+        method, algorithm = draw(methods_and_algorithms)
+        content = Hash.of(draw(st.binary(max_size=4)), algorithm)
+        outputs = {"out": Fixed.of(name, "out", method, content)}
     else:
         output_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
         match kind:
             case "input-addressed":
                 outputs = {output: InputAddressed(draw(paths)) for output in output_names}
             case "floating":
-                outputs = dict.fromkeys(output_names, Floating(draw(methods), draw(algorithms)))
+                outputs = dict.fromkeys(output_names, Floating(*draw(methods_and_algorithms)))
             case "impure":
-                outputs = dict.fromkeys(output_names, Impure(draw(methods), draw(algorithms)))
+                outputs = dict.fromkeys(output_names, Impure(*draw(methods_and_algorithms)))
             case _:
                 outputs = dict.fromkeys(output_names, Deferred())
-    used = st.lists(names, min_size=1, max_size=3, unique=True).map(lambda found: InputOutputs(tuple(sorted(found))))
+    env = draw(st.dictionaries(text.filter(lambda key: key != "__json"), text, max_size=5))
+    attributes = draw(structured)
     return Derivation(
         name=name,
         outputs=dict(sorted(outputs.items())),
@@ -61,7 +110,7 @@ def derivations(draw: st.DrawFn, text: st.SearchStrategy[str] = texts) -> Deriva
         system=draw(st.sampled_from(["x86_64-linux", "builtin", ""])),
         builder=draw(text),
         args=tuple(draw(st.lists(text, max_size=4))),
-        env=draw(st.dictionaries(text.filter(lambda key: key != "__json"), text, max_size=5)),
+        env=env if attributes is None else {**env, "__json": attributes},
     )
 
 

@@ -269,20 +269,29 @@ def test_structured_attributes_are_printed_as_nix_does(nix: Nix, found: list[Any
     assert structured(nix, found) == expected
 
 
-# As people write them: of long floats, nlohmann does not always print the shortest form, as nix_json says.
-short_floats = st.builds(
-    lambda digits, exponent: float(f"{digits}e{exponent}"), st.integers(-999, 999), st.integers(-9, 16)
-)
+@pytest.mark.nix
+@given(st.lists(floats, min_size=50, max_size=50))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
+def test_floats_are_printed_as_this_nix_prints_them(nix: Nix, found: list[float]) -> None:
+    legacy = nix.version < (2, 12)
+    expected = [dumps({"builder": "b", "name": "x", "system": "s", "value": one}, legacy=legacy) for one in found]
+    assert structured(nix, found) == expected
 
 
 @pytest.mark.nix
-@given(st.lists(short_floats, min_size=50, max_size=50))
-@settings(max_examples=5, suppress_health_check=list(HealthCheck))
-def test_floats_are_printed_as_nix_2_12_and_later_do(nix: Nix, found: list[float]) -> None:
-    if nix.version < (2, 12):
-        pytest.skip("Nix before 2.12 prints floats with six digits")
-    expected = [dumps({"builder": "b", "name": "x", "system": "s", "value": value}) for value in found]
-    assert structured(nix, found) == expected
+def test_outputs_of_outputs_are_written_as_nix_writes_them(nix: Nix) -> None:
+    if nix.version < (2, 20):
+        pytest.skip("Nix before 2.20 writes no outputs of outputs")
+    features = ["--extra-experimental-features", "dynamic-derivations ca-derivations"]
+    paths = nix.run("nix-instantiate", *features, DATA / "dynamic.nix").split()
+    theirs = nix.derivations()
+    shown = json.loads(nix.run("nix", "derivation", "show", *features, *paths))
+    drvs = {path: parse_aterm(theirs[path], store_path.name_part(path).removesuffix(".drv")) for path in paths}
+    assert any(used.dynamic for drv in drvs.values() for used in drv.input_drvs.values())
+    for path, drv in drvs.items():
+        assert unparse(drv) == theirs[path]
+        assert derivation_path(drv) == path
+    assert document(drvs, format_of_nix(nix.version)) == shown
 
 
 @pytest.mark.nix

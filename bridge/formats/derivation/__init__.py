@@ -11,6 +11,7 @@ from bridge.formats.derivation.json import (
 )
 
 from .aterm import DRV_SUFFIX, parse_aterm, unparse
+from .complete import complete, complete_closure
 from .modulo import (
     Instantiated,
     Modulo,
@@ -47,6 +48,8 @@ __all__ = [
     "JsonFormat",
     "Modulo",
     "Output",
+    "complete",
+    "complete_closure",
     "computed_output",
     "derivation_path",
     "derivation_references",

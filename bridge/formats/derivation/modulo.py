@@ -29,6 +29,7 @@ from .types import (
     Floating,
     Impure,
     InputAddressed,
+    InputOutputs,
     Output,
     to_bytes,
 )
@@ -64,12 +65,13 @@ def modulo(drv: Derivation, input_modulo: Callable[[str], Modulo], *, mask: bool
                 return hashlib.sha256(text.encode()).hexdigest()
             if isinstance(output, Floating | Impure | Deferred):
                 return None
-    inputs: dict[str, set[str]] = {}
+    inputs: dict[str, InputOutputs] = {}
     for path, used in drv.input_drvs.items():
         hashed = None if used.dynamic else input_modulo(path)
         if hashed is None:
             return None
-        inputs.setdefault(hashed, set()).update(used.outputs)
+        same = inputs.get(hashed)
+        inputs[hashed] = used if same is None else InputOutputs(tuple({*same.outputs, *used.outputs}))
     outputs: Mapping[str, Output] = drv.outputs
     env: Mapping[str, str] = drv.env
     if mask:
@@ -132,6 +134,20 @@ class Instantiated:
     modulo: Modulo
 
 
+def check_drv_name(drv: Derivation) -> None:
+    """Refuse a name that ends in `.drv`, but for what makes a derivation itself (`dynamic-derivations`).
+
+    Raises
+    ------
+    DerivationError
+    """
+    makes_drv = list(drv.outputs) == ["out"] and getattr(drv.outputs["out"], "method", None) == "text"
+    if drv.name.endswith(DRV_SUFFIX) and not makes_drv:
+        raise DerivationError(
+            f"the derivation name {drv.name!r} must not end in {DRV_SUFFIX}: its only output is no text"
+        )
+
+
 def instantiate(drv: Derivation, input_modulo: Callable[[str], Modulo]) -> Instantiated:
     """Fill in a derivation's outputs and compute its path and its modulo.
 
@@ -143,7 +159,6 @@ def instantiate(drv: Derivation, input_modulo: Callable[[str], Modulo]) -> Insta
         If Nix does not allow the name.
     """
     filled = fill_outputs(drv.check(), input_modulo)
-    if filled.name.endswith(DRV_SUFFIX):
-        raise DerivationError(f"the derivation name {filled.name!r} must not end in {DRV_SUFFIX}")
+    check_drv_name(filled)
     aterm = unparse(filled)
     return Instantiated(filled, derivation_path(filled, aterm), aterm, modulo(filled, input_modulo))

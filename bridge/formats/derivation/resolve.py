@@ -13,39 +13,41 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bridge.formats.errors import DerivationError
-
 from .modulo import fill_outputs
-from .placeholders import upstream_output
-from .types import Deferred, Derivation
+from .placeholders import computed_output, upstream_output
+from .types import Deferred, Derivation, InputOutputs
 
 __all__ = ["replace_strings", "resolve"]
 
 
-def resolve(drv: Derivation, chosen: Mapping[tuple[str, str], str]) -> Derivation:
+def resolve(drv: Derivation, chosen: Mapping[tuple[str, ...], str]) -> Derivation:
     """The derivation with each input derivation replaced by a store path.
 
     Parameters
     ----------
     chosen
-        (path of an input `.drv`, output name) to the store path of that output.
+        (path of an input `.drv`, output name) to the store path of that output; for an output of the
+        derivation that an output is, (path, output, output of that one) and so on.
 
     Raises
     ------
     KeyError
         For an input that is not in `chosen`.
-    DerivationError
-        For dynamic outputs: those of a derivation that is itself yet to be built.
     """
     sources = set(drv.input_srcs)
     rewrites: dict[str, str] = {}
-    for path, used in drv.input_drvs.items():
-        if used.dynamic:
-            raise DerivationError(f"{drv.name} uses dynamic outputs of {path}, which can not be resolved")
-        for output in used.outputs:
-            target = chosen[path, output]
-            sources.add(target)
-            rewrites[upstream_output(path, output)] = target
+    pending: list[tuple[tuple[str, ...], str | None, InputOutputs]]
+    pending = [((path,), None, used) for path, used in drv.input_drvs.items()]
+    while pending:
+        key, outer, used = pending.pop()
+        for output in {*used.outputs, *used.dynamic}:
+            placeholder = upstream_output(key[0], output) if outer is None else computed_output(outer, output)
+            if output in used.outputs:
+                target = chosen[*key, output]
+                sources.add(target)
+                rewrites[placeholder] = target
+            if output in used.dynamic:
+                pending.append(((*key, output), placeholder, used.dynamic[output]))
     return replace_strings(replace(drv, input_drvs={}, input_srcs=tuple(sorted(sources))), rewrites)
 
 

@@ -27,6 +27,8 @@ __all__ = [
 _MAX_TOKEN = 16
 _MAX_NAME = 255
 _MAX_TARGET = 4095
+_MAX_DEPTH = 10_000
+"""Folders in folders: more than a path of any file system holds, few enough to keep each one's path."""
 
 
 class Readable(Protocol):
@@ -147,6 +149,8 @@ def read(stream: Readable, *, trailing: bool = False) -> Iterator[Entry]:
             yield SymlinkEntry(path, os.fsdecode(target))
             tokens.expect(b")")
         elif kind == b"directory":
+            if len(path) >= _MAX_DEPTH:
+                raise NarError(f"folders are nested more than {_MAX_DEPTH} deep", position=tokens.position)
             yield DirectoryEntry(path)
             last_names.append(b"")
             opened = True

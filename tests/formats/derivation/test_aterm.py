@@ -176,11 +176,16 @@ def test_everything_is_printed_sorted_by_bytes() -> None:
     assert list(read.env) == ["A", "z", "é", "\uffff", "\U0001d11e", "\udcff"]
 
 
-def test_dynamic_outputs_do_not_fit_the_plain_form(closure: Mapping[str, Derivation], named: Mapping[str, str]) -> None:
+def test_only_outputs_of_outputs_need_the_versioned_form(
+    closure: Mapping[str, Derivation], named: Mapping[str, str]
+) -> None:
     drv = closure[named["dep"]]
-    dynamic = {named["plain"]: InputOutputs((), {"out": InputOutputs(("out",))})}
-    with pytest.raises(DerivationError, match="dynamic outputs"):
-        unparse(replace(drv, input_drvs=dynamic))
+    assert unparse(drv).startswith(b"Derive(")
+    dynamic = {named["plain"]: InputOutputs(("out",), {"out": InputOutputs(("lib", "dev"))})}
+    assert (
+        f'DrvWithVersion("xp-dyn-drv",[("out","{drv.output_path("out")}","","")],'
+        f'[("{named["plain"]}",(["out"],[("out",["dev","lib"])]))],'
+    ).encode() in unparse(replace(drv, input_drvs=dynamic))
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from bridge.formats.derivation import (
     Floating,
     InputAddressed,
     InputOutputs,
+    computed_output,
     own_output,
     replace_strings,
     resolve,
     upstream_output,
 )
-from bridge.formats.errors import DerivationError
 
 Closure = Mapping[str, Derivation]
 Named = Mapping[str, str]
@@ -86,12 +86,18 @@ def test_an_input_that_was_not_chosen_is_an_error(closure: Closure, named: Named
         resolve(closure[named["dep-floating-multi"]], {(named["floating-multi"], "out"): CHOSEN})
 
 
-def test_dynamic_outputs_are_not_dropped_in_silence(closure: Closure, named: Named) -> None:
-    drv = replace(
-        closure[named["plain"]], input_drvs={named["floating"]: InputOutputs((), {"out": InputOutputs(("out",))})}
-    )
-    with pytest.raises(DerivationError, match="dynamic outputs"):
-        resolve(drv, {(named["floating"], "out"): CHOSEN})
+def test_outputs_of_outputs_are_resolved_by_the_names_that_lead_to_them(closure: Closure, named: Named) -> None:
+    outer = named["floating"]
+    one = upstream_output(outer, "out")
+    two = computed_output(one, "lib")
+    used = InputOutputs((), {"out": InputOutputs(("lib",), {"lib": InputOutputs(("dev",))})})
+    drv = replace(closure[named["plain"]], input_drvs={outer: used}, args=(f"{two}/x {computed_output(two, 'dev')}",))
+    other = CHOSEN + "-dev"
+    resolved = resolve(drv, {(outer, "out", "lib"): CHOSEN, (outer, "out", "lib", "dev"): other})
+    assert resolved.args == (f"{CHOSEN}/x {other}",)
+    assert resolved.input_srcs == (CHOSEN, other)
+    with pytest.raises(KeyError):
+        resolve(drv, {(outer, "out"): CHOSEN})
 
 
 def test_strings_are_replaced_in_builder_arguments_and_environment() -> None:

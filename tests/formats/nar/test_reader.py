@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
 import stat
 import struct
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -29,6 +31,7 @@ from bridge.formats.nar import (
     read,
     unpack,
 )
+from bridge.formats.nar import wire as nar_wire
 from bridge.formats.nar.writer import CHUNK
 
 from ..strategies import trees  # noqa: TID252
@@ -209,6 +212,193 @@ def test_an_archive_cut_anywhere_is_refused(file: Path) -> None:
             consume(data[:end])
         assert caught.value.position is not None
         assert caught.value.position <= end
+
+
+# Archives with one fault, as their strings, each in a folder: what stands behind its name and "node".
+TEXT = nar_wire.string
+FILE = ["(", "type", "regular", "contents", "x", ")"]
+FAULTS: dict[str, list[str | bytes]] = {
+    "a type that there is not": ["(", "type", "device", ")"],
+    "an empty type": ["(", "type", "", ")"],
+    "a node without its type": ["(", ")"],
+    "a type behind the contents": ["(", "contents", "x", "type", "regular", ")"],
+    "no opening parenthesis": FILE[1:],
+    "no closing parenthesis": FILE[:-1],
+    "two types": ["(", "type", "regular", "type", "regular", ")"],
+    "an executable folder": ["(", "type", "directory", "executable", "", ")"],
+    "an executable link": ["(", "type", "symlink", "executable", "", "target", "x", ")"],
+    "executable behind the contents": ["(", "type", "regular", "contents", "x", "executable", "", ")"],
+    "executable twice": ["(", "type", "regular", "executable", "", "executable", "", "contents", "x", ")"],
+    "executable without its empty string": ["(", "type", "regular", "executable", "contents", "x", ")"],
+    "a file with a target": ["(", "type", "regular", "target", "x", ")"],
+    "a file with an entry": ["(", "type", "regular", "entry", "(", "name", "a", "node", *FILE, ")", ")"],
+    "a link with contents": ["(", "type", "symlink", "contents", "x", ")"],
+    "a link with two targets": ["(", "type", "symlink", "target", "x", "target", "x", ")"],
+    "a link with an endless target": ["(", "type", "symlink", "target", "x" * 4096, ")"],
+    "a folder with a target": ["(", "type", "directory", "target", "x", ")"],
+    "an entry without parenthesis": ["(", "type", "directory", "entry", "name", "a", "node", *FILE, ")"],
+    "an entry with its node first": ["(", "type", "directory", "entry", "(", "node", *FILE, "name", "a", ")", ")"],
+    "an entry with two nodes": ["(", "type", "directory", "entry", "(", "name", "a", "node", *FILE, *FILE, ")", ")"],
+    "an entry with two names": ["(", "type", "directory", "entry", "(", "name", "a", "name", "b", "node", *FILE, ")"],
+    "a keyword in capitals": ["(", "type", "Regular", "contents", "x", ")"],
+    "a keyword cut short": ["(", "type", "regula", "contents", "x", ")"],
+    "a keyword that goes on": ["(", "type", "regular\0", "contents", "x", ")"],
+}
+
+
+def strings(*words: str | bytes) -> bytes:
+    return b"".join(TEXT(word if isinstance(word, bytes) else word.encode()) for word in words)
+
+
+def in_folder(*entries: tuple[str | bytes, bytes]) -> bytes:
+    inside = b"".join(strings("entry", "(", "name", name, "node") + node + strings(")") for name, node in entries)
+    return strings("nix-archive-1", "(", "type", "directory") + inside + strings(")")
+
+
+def unpack_beside(outside: Path, archive: bytes, target: Path) -> None:
+    """Unpack, and see that `outside` and what stands beside the target stay as they are."""
+
+    def seen() -> set[Path]:
+        return {path for path in outside.rglob("*") if path != target and target not in path.parents}
+
+    before = seen()
+    try:
+        unpack(io.BytesIO(archive), target)
+    finally:
+        assert seen() == before
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_node_is_refused(fault: str, tmp_path: Path) -> None:
+    archive = in_folder(("a", strings(*FILE)), ("b", strings(*FAULTS[fault])), ("c", strings(*FILE)))
+    with pytest.raises(NarError) as caught:
+        unpack_beside(tmp_path, archive, tmp_path / "target")
+    assert caught.value.position is not None
+    assert 24 < caught.value.position <= len(archive)
+    with pytest.raises(NarError):
+        consume(strings("nix-archive-1", *FAULTS[fault]))
+
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "/",
+    "a/b",
+    "../outside",
+    "/etc",
+    "a/../../outside",
+    "./a",
+    "a/",
+    "a\0",
+    "\0",
+    "..\0",
+    "a" * 256,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=repr)
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_a_name_that_leads_elsewhere_is_refused_before_anything_has_it(name: str, kind: str, tmp_path: Path) -> None:
+    node = {
+        "file": strings(*FILE),
+        "link": strings("(", "type", "symlink", "target", "/etc", ")"),
+        "folder": in_folder(("inner", strings(*FILE)))[24:],
+    }[kind]
+    with pytest.raises(NarError, match=r"is no file name|more than 255"):
+        unpack_beside(tmp_path, in_folder((name, node)), tmp_path / "target")
+    assert os.listdir(tmp_path / "target") == []
+
+
+@pytest.mark.parametrize("target", ["..", "../outside", "/", ".", "a", "b"])
+@pytest.mark.parametrize("second", ["a", "a/x", "a/../x"])
+def test_nothing_is_written_through_a_link_of_the_archive(target: str, second: str, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    link = strings("(", "type", "symlink", "target", target, ")")
+    for node in (strings(*FILE), in_folder(("x", strings(*FILE)))[24:], link):
+        archive = in_folder(("a", link), (second, node))
+        where = tmp_path / f"target-{len(list(tmp_path.iterdir()))}"
+        with pytest.raises(NarError, match=r"twice|is no file name"):
+            unpack_beside(tmp_path, archive, where)
+        assert os.listdir(where) == ["a"]
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_link_may_point_anywhere_and_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    links = {"a": Symlink("../outside"), "b": Symlink(".."), "c": Symlink("c"), "d": Symlink(str(tmp_path / "outside"))}
+    unpack(io.BytesIO(dumped(Directory({**links, "e": Regular(b"x")}))), tmp_path / "target")
+    assert sorted(os.listdir(tmp_path)) == ["outside", "target"]
+    assert os.listdir(tmp_path / "outside") == []
+    assert os.readlink(tmp_path / "target/c") == "c"
+
+
+def test_an_archive_cut_anywhere_is_refused_while_it_is_unpacked(tmp_path: Path) -> None:
+    archive = in_folder(("a", strings(*FILE)), ("b", in_folder(("c", strings(*FILE)))[24:]))
+    (tmp_path / "targets").mkdir()
+    for end in range(len(archive)):
+        with pytest.raises(NarError, match="ends too early"):
+            unpack(io.BytesIO(archive[:end]), tmp_path / "targets" / str(end))
+    assert os.listdir(tmp_path) == ["targets"]
+
+
+def test_each_byte_of_padding_must_be_zero() -> None:
+    archive = in_folder(("name", strings("(", "type", "regular", "executable", "", "contents", "hello", ")")))
+    paddings = 0
+    place = 0
+    while place < len(archive):
+        size = struct.unpack_from("<Q", archive, place)[0]
+        place += 8 + size
+        for _ in range(-size % 8):
+            paddings += 1
+            with pytest.raises(NarError, match="the padding is not zero"):
+                consume(archive[:place] + b"\x01" + archive[place + 1 :])
+            place += 1
+    assert paddings > 40
+
+
+@pytest.mark.parametrize("more", [b"\0", b"x", bytes(8), strings(")"), strings("nix-archive-1")])
+def test_nothing_may_stand_behind_an_archive(more: bytes) -> None:
+    for file in GOOD:
+        with pytest.raises(NarError, match="something behind the archive"):
+            consume(file.read_bytes() + more)
+
+
+def test_folders_nested_without_end_are_refused_in_good_time(tmp_path: Path) -> None:
+    deep = strings("(", "type", "directory", "entry", "(", "name", "d", "node") * 100_000
+    begun = time.process_time()
+    with pytest.raises(NarError, match="nested more than 10000 deep"):
+        consume(strings("nix-archive-1") + deep)
+    assert time.process_time() - begun < 5
+
+
+def test_a_path_too_long_for_the_system_is_its_error_and_nothing_is_outside(tmp_path: Path) -> None:
+    node: Node = Regular(b"deep")
+    for _ in range(40):
+        node = Directory({"d" * 255: node})
+    with pytest.raises(OSError, match="too long"):
+        unpack_beside(tmp_path, dumped(node), tmp_path / "target")
+
+
+keywords = ["(", ")", "type", "regular", "symlink", "directory", "executable", "contents", "target", "entry", "name"]
+pieces = st.one_of(
+    st.sampled_from([*keywords, "node", ""]).map(strings),
+    st.sampled_from([*HOSTILE, "a", "b", "\xff"]).map(strings),
+    st.sampled_from([FILE, ["(", "type", "symlink", "target", "/tmp", ")"]]).map(lambda words: strings(*words)),
+    st.sampled_from(["a", "b", "..", "c"]).map(lambda name: strings("entry", "(", "name", name, "node")),
+    st.just(strings("(", "type", "directory")),
+    st.integers(0, 1 << 64).map(lambda size: struct.pack("<Q", size % (1 << 64))),
+)
+
+
+@given(st.lists(pieces, max_size=12))
+def test_any_sequence_of_an_archive_s_strings_stays_within_the_target(parts: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/a")
+        with contextlib.suppress(NarError):
+            unpack(io.BytesIO(strings("nix-archive-1") + b"".join(parts)), f"{folder}/a/target")
+        assert os.listdir(folder) == ["a"]
+        assert set(os.listdir(f"{folder}/a")) <= {"target"}
 
 
 @given(st.binary(max_size=200))

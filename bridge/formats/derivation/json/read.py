@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast, get_args
 
@@ -21,14 +22,12 @@ from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.nix_json import dumps
 from bridge.formats.store_path import STORE_DIR, Method, check_name, name_part, parse
 
-from .write import STRUCTURED
+from .write import MAX_DYNAMIC, STRUCTURED, integer
 
 __all__ = ["from_json", "read_document"]
 
 T = TypeVar("T")
 _VERSIONS = (3, 4)
-_MAX_DYNAMIC = 100
-"""Outputs of outputs of outputs … are read no deeper: far more than anything has, far less than recursion allows."""
 
 
 def read_document(value: object) -> dict[str, Derivation]:
@@ -52,7 +51,13 @@ def read_document(value: object) -> dict[str, Derivation]:
         return {f"{drv.name}{DRV_SUFFIX}": drv}
     if not top:
         raise DerivationJSONError("there is no derivation in this")
-    return {path.rpartition("/")[2]: from_json(entry, path, path.rpartition("/")[2]) for path, entry in top.items()}
+    derivations = {}
+    for path, entry in top.items():
+        base = path.rpartition("/")[2]
+        if base in derivations:
+            raise DerivationJSONError("stands twice, with and without its folder", key=path)
+        derivations[base] = from_json(entry, path, base)
+    return derivations
 
 
 def from_json(value: object, key: str = "", base: str | None = None) -> Derivation:
@@ -72,7 +77,7 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
     """
     top = _object(value, key)
     version = top.get("version")
-    if version is not None and version not in _VERSIONS:
+    if "version" in top and version not in _VERSIONS:
         raise DerivationJSONError(
             f"is {version!r}; this reads the versions 3 and 4, and what came before versions",
             key=_join(key, "version"),
@@ -81,17 +86,16 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
     env = {
         _text(k, _join(key, "env")): _text(v, _join(key, f"env.{k}")) for k, v in _get(top, "env", _object, key).items()
     }
+    if STRUCTURED in env and (version is not None or "structuredAttrs" in top):
+        raise DerivationJSONError("is reserved; use structuredAttrs", key=_join(key, f"env.{STRUCTURED}"))
     if "structuredAttrs" in top:
         env[STRUCTURED] = _get(top, "structuredAttrs", _structured, key)
-    elif STRUCTURED in env and version is not None:
-        raise DerivationJSONError("is reserved; use structuredAttrs", key=_join(key, f"env.{STRUCTURED}"))
-    at = key
     if version == 4:
-        at = _join(key, "inputs")
-        inputs = _get(top, "inputs", _object, key)
-        drvs, srcs = _get(inputs, "drvs", _object, at), _get(inputs, "srcs", _texts, at)
+        inputs, at, drvs_key, srcs_key = _get(top, "inputs", _object, key), _join(key, "inputs"), "drvs", "srcs"
     else:
-        drvs, srcs = _get(top, "inputDrvs", _object, key), _get(top, "inputSrcs", _texts, key)
+        inputs, at, drvs_key, srcs_key = top, key, "inputDrvs", "inputSrcs"
+    drvs, srcs = _get(inputs, drvs_key, _object, at), _get(inputs, srcs_key, _texts, at)
+    drvs_key, srcs_key = _join(at, drvs_key), _join(at, srcs_key)
     outputs = _get(top, "outputs", _object, key)
     based = version is not None
     return Derivation(
@@ -100,8 +104,9 @@ def from_json(value: object, key: str = "", base: str | None = None) -> Derivati
             _store_name(o, _join(key, "outputs")): _output(v, name, o, _join(key, f"outputs.{o}"), based)
             for o, v in outputs.items()
         },
-        input_drvs={_path(p, at, based): _inputs(v, _join(at, p)) for p, v in drvs.items()},
-        input_srcs=tuple(_path(p, at, based) for p in srcs),
+        input_drvs={_path(p, drvs_key, based): _inputs(v, f"{drvs_key}.{p}") for p, v in drvs.items()},
+        # A set, as Nix reads it.
+        input_srcs=tuple(sorted({_path(p, f"{srcs_key}[{i}]", based) for i, p in enumerate(srcs)})),
         system=_get(top, "system", _text, key),
         builder=_get(top, "builder", _text, key),
         args=tuple(_get(top, "args", _texts, key)),
@@ -156,9 +161,13 @@ def _store_name(value: object, key: str) -> str:
 def _structured(value: object, key: str) -> str:
     lifted = cast(Any, _object(value, key))
     try:
-        return dumps(lifted)
+        text = dumps(lifted)
+        json.loads(text, parse_int=integer)
     except FormatError as error:
         raise DerivationJSONError(error.message, key=key) from error
+    except OverflowError as error:
+        raise DerivationJSONError(f"holds {error}", key=key) from error
+    return text
 
 
 def _texts(value: object, key: str) -> list[str]:
@@ -178,16 +187,25 @@ def _path(name: str, key: str, based: bool) -> str:
 
 
 def _inputs(value: object, key: str, depth: int = 0) -> InputOutputs:
-    if depth > _MAX_DYNAMIC:
-        raise DerivationJSONError(f"has dynamic outputs nested more than {_MAX_DYNAMIC} deep", key=key[:80])
+    if depth > MAX_DYNAMIC:
+        raise DerivationJSONError(f"has dynamic outputs nested more than {MAX_DYNAMIC} deep", key=key[:80])
     if isinstance(value, list):
-        return InputOutputs(tuple(_texts(value, key)))
+        return InputOutputs(_output_names(value, key))
     entry = _object(value, key)
     dynamic = _get(entry, "dynamicOutputs", _object, key)
+    inside = _join(key, "dynamicOutputs")
     return InputOutputs(
-        tuple(_get(entry, "outputs", _texts, key)),
-        {name: _inputs(inner, _join(key, f"dynamicOutputs.{name}"), depth + 1) for name, inner in dynamic.items()},
+        _get(entry, "outputs", _output_names, key),
+        {
+            _store_name(name, inside): _inputs(inner, f"{inside}.{name}", depth + 1)
+            for name, inner in sorted(dynamic.items())
+        },
     )
+
+
+def _output_names(value: object, key: str) -> tuple[str, ...]:
+    """A set, as Nix reads it."""
+    return tuple(sorted({_store_name(name, f"{key}[{i}]") for i, name in enumerate(_texts(value, key))}))
 
 
 # ----------------------------------------------------------------------------------------- outputs
@@ -199,7 +217,8 @@ def _output(value: object, name: str, output: str, key: str, based: bool) -> Out
     if keys == {"path"}:
         return InputAddressed(_path(_get(entry, "path", _text, key), _join(key, "path"), based))
     read = _OUTPUTS.get(keys - {"path"})
-    if read is None or ("path" in keys and "hash" not in keys):
+    elsewhere = based and keys and ("path" in keys or "method" not in keys)  # shapes from before the versions
+    if read is None or elsewhere or ("path" in keys and "hash" not in keys):
         raise DerivationJSONError(f"the keys {sorted(entry)} are those of no kind of output", key=key)
     try:
         found = read(entry, name, output, key)

@@ -23,10 +23,13 @@ from bridge.formats.store_path import base_name
 
 from .versions import LATEST, JsonFormat
 
-__all__ = ["STRUCTURED", "document", "to_json"]
+__all__ = ["MAX_DYNAMIC", "STRUCTURED", "document", "integer", "to_json"]
 
 STRUCTURED = "__json"
 """The variable of the ATerm that holds structured attributes."""
+
+MAX_DYNAMIC = 100
+"""Outputs of outputs of outputs … go no deeper: far more than anything has, far less than recursion allows."""
 
 
 def document(derivations: Mapping[str, Derivation], shape: JsonFormat = LATEST) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def to_json(drv: Derivation, shape: JsonFormat = LATEST) -> dict[str, Any]:
         value |= {"inputDrvs": drvs, "inputSrcs": srcs}
     if shape.has_name:
         value["name"] = drv.name
-    value["outputs"] = {name: _output(output, shape) for name, output in drv.outputs.items()}
+    value["outputs"] = {name: _output(drv, name, output, shape) for name, output in drv.outputs.items()}
     if shape.lifted and STRUCTURED in env:
         value["structuredAttrs"] = _lift(drv, env.pop(STRUCTURED), shape)
     value["system"] = drv.system
@@ -68,7 +71,7 @@ def _path(path: str, shape: JsonFormat) -> str:
     return base_name(path) if shape.base_names else path
 
 
-def _inputs(drv: Derivation, path: str, used: InputOutputs, shape: JsonFormat) -> Any:
+def _inputs(drv: Derivation, path: str, used: InputOutputs, shape: JsonFormat, depth: int = 0) -> Any:
     if shape.inputs == "list":
         if used.dynamic:
             raise DerivationJSONError(
@@ -77,19 +80,25 @@ def _inputs(drv: Derivation, path: str, used: InputOutputs, shape: JsonFormat) -
                 hint="use the format 2.18 or a newer one",
             )
         return list(used.outputs)
+    if depth > MAX_DYNAMIC:
+        raise DerivationJSONError(f"{drv.name} nests dynamic outputs of {path} more than {MAX_DYNAMIC} deep")
     return {
-        "dynamicOutputs": {name: _inputs(drv, path, inner, shape) for name, inner in used.dynamic.items()},
+        "dynamicOutputs": {name: _inputs(drv, path, inner, shape, depth + 1) for name, inner in used.dynamic.items()},
         "outputs": list(used.outputs),
     }
 
 
-def _output(output: Output, shape: JsonFormat) -> dict[str, Any]:
+def _output(drv: Derivation, name: str, output: Output, shape: JsonFormat) -> dict[str, Any]:
     match output:
         case InputAddressed(path):
             return {"path": _path(path, shape)}
         case Deferred():
             return {}
         case Fixed(path, method, hash):
+            if path != Fixed.of(drv.name, name, method, hash).path:
+                raise DerivationJSONError(
+                    f"is {path}, which is not the path that the hash gives", key=f"outputs.{name}.path"
+                )
             if shape.outputs == "sri":
                 return {"hash": hash.sri, "method": method}
             if shape.outputs == "prefixed":
@@ -105,21 +114,40 @@ def _output(output: Output, shape: JsonFormat) -> dict[str, Any]:
 
 def _lift(drv: Derivation, text: str, shape: JsonFormat) -> Any:
     try:
-        lifted = json.loads(text)
+        lifted = json.loads(text, parse_int=integer)
         if isinstance(lifted, dict):
             if dumps(lifted) == text:
                 return lifted
-            reason = "are not printed as Nix 2.12 and later print them"
+            if dumps(lifted, legacy=True) == text:
+                reason = "are printed as Nix 2.11 and earlier print them"
+            else:
+                reason = "are not printed as Nix 2.12 and later print them"
         else:
             reason = "are no JSON object"
+    except OverflowError as error:
+        reason = f"hold {error}"
     except (ValueError, RecursionError, FormatError):
         reason = "are no JSON"
     raise DerivationJSONError(
         f"the structured attributes of {drv.name} {reason}, so that the format {shape.name} could not give them back "
         "unchanged",
         key=f"env.{STRUCTURED}",
-        hint="use a format that keeps their text, such as 2.23, or the ATerm",
+        hint="use a format that keeps their text (--json-format 2.23 or an older one), or the ATerm (--aterm)",
     )
+
+
+def integer(digits: str) -> int:
+    """An integer in JSON that Nix reads as one.
+
+    Raises
+    ------
+    OverflowError
+        For one that Nix reads as a float, and so prints differently.
+    """
+    value = int(digits)
+    if not -(1 << 63) <= value < 1 << 64:
+        raise OverflowError(f"{digits[:40]}, which has more than 64 bits")
+    return value
 
 
 def _check_utf8(drv: Derivation) -> None:

@@ -18,6 +18,9 @@ GOOD = (
     f'Derive([{OUTPUT}],[("{INPUT}",["out"])],["{SOURCE}"],"x86_64-linux","/bin/sh",["-c","é"],'
     '[("builder","/bin/sh"),("odd","ünï\\n"),("out","")])'
 )
+DYNAMIC = GOOD.replace("Derive(", 'DrvWithVersion("xp-dyn-drv",').replace(
+    f'("{INPUT}",["out"])', f'("{INPUT}",(["out"],[("lib",["out"])])),("{INPUT.replace("hqi7", "zqi7")}",["out"])'
+)
 
 
 def with_output(*fields: str) -> str:
@@ -32,7 +35,27 @@ BAD: dict[str, tuple[str | bytes, str | int, str]] = {
     "newline-behind": (GOOD + "\n", len(GOOD.encode()), "expected the end of the derivation"),
     "twice": (GOOD + GOOD, len(GOOD.encode()), "expected the end of the derivation"),
     "blank-between": (GOOD.replace("],[", "], [", 1), " [", "expected '[', found ' '"),
-    "dynamic": (GOOD.replace("Derive(", 'DrvWithVersion("xp-dyn-drv",'), 1, "expected 'e', found 'r'"),
+    "version-unknown": (DYNAMIC.replace("xp-dyn-drv", "xp-dyn-2"), '"xp-dyn-2"', "the version 'xp-dyn-2' is none"),
+    "version-missing": (DYNAMIC.replace('"xp-dyn-drv",', ""), '[("out"', "expected a string"),
+    "dynamic-without-version": (
+        DYNAMIC.replace('DrvWithVersion("xp-dyn-drv",', "Derive("),
+        '(["out"],[("lib"',
+        "expected '[', found '('",
+    ),
+    "dynamic-without-list": (DYNAMIC.replace(',[("lib",["out"])]', ""), ')),("', "expected ','"),
+    "dynamic-without-name": (DYNAMIC.replace('("lib",["out"])', '(["out"])'), '["out"])])', "expected a string"),
+    "dynamic-name-twice": (
+        DYNAMIC.replace('("lib",["out"])', '("lib",["out"]),("lib",["dev"])'),
+        '"lib",["dev"]',
+        "the output 'lib' stands there twice",
+    ),
+    "dynamic-cut": (DYNAMIC[: DYNAMIC.index('"lib"')], -1, "expected a string, found the end"),
+    "dynamic-too-deep": (
+        DYNAMIC.replace('("lib",["out"])', '("lib",' + '([],[("o",' * 101 + "[]" + ")])" * 101 + ")"),
+        DYNAMIC.index('["out"])])') + 99 * len('([],[("o",'),
+        "nested more than 100 deep",
+    ),
+    "versioned-rest": (DYNAMIC.replace('"x86_64-linux"', "s"), 's,"/bin', "expected a string"),
     "cut-in-word": (GOOD[:4], -1, "expected 'v', found the end"),
     "cut-in-string": (GOOD[: GOOD.index("x86_64")], len(GOOD[: GOOD.index("x86_64")]) - 1, "a string without an end"),
     "cut-in-list": (GOOD[: GOOD.index(',"é"')], -1, "expected ',', found the end"),

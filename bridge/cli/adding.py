@@ -1,0 +1,97 @@
+"""`derivation add`: derivations in any format, made whole and added to the Nix store."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.formats.derivation import (
+    DRV_SUFFIX,
+    Derivation,
+    Instantiated,
+    complete_closure,
+    derivation_path,
+    derivation_references,
+    parse_aterm,
+    read_document,
+)
+from bridge.formats.errors import DerivationJSONError, FormatError
+from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, parse
+from bridge.nix.errors import NixMissingPathError
+from bridge.stages.errors import TargetError
+
+from .render import print_json
+
+__all__ = ["add_derivation_command"]
+
+
+def add_derivation_command(file: str, dry_run: bool, json: bool) -> None:
+    """Add derivations to the Nix store; inputs first, whatever their order."""
+    from .closures import _reader
+
+    made = complete_closure(_known(file, _read(file)), _reader(None))
+    if not dry_run:
+        _add(made)
+    if json:
+        print_json([{"given": given, "name": one.derivation.name, "path": one.path} for given, one in made.items()])
+        return
+    for one in made.values():
+        print(one.path)
+
+
+def _add(made: Mapping[str, Instantiated]) -> None:
+    from bridge.nix.client import connect
+    from bridge.nix.installation import require
+
+    paths = {one.path for one in made.values()}
+    needed = {path for one in made.values() for path in derivation_references(one.derivation)} - paths
+    with connect(require()) as nix:
+        missing = sorted(needed - nix.query_valid_paths(needed))
+        if missing:
+            raise NixMissingPathError(missing[0])
+        for one in made.values():
+            nix.add_derivation(one.derivation.name + DRV_SUFFIX, one.aterm, derivation_references(one.derivation))
+
+
+def _known(file: str, found: Mapping[str, Derivation]) -> dict[str, Derivation]:
+    """The derivations by the path that they are known by: that of a document, else the one that they have."""
+    known = {}
+    for name, drv in found.items():
+        try:
+            parse(f"{STORE_DIR}/{name}")
+            known[f"{STORE_DIR}/{name}"] = drv
+        except FormatError:
+            if len(found) > 1:
+                raise DerivationJSONError(
+                    f"{file}: {name!r} is no base name of a store path", hint="derivations are given by their paths"
+                ) from None
+            known[derivation_path(drv)] = drv
+    return known
+
+
+def _read(file: str) -> dict[str, Derivation]:
+    """The derivations in a file, by base name."""
+    try:
+        data = _standard_input() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise TargetError(f"{file} can not be read: {error.strerror}") from error
+    if data.startswith((b"Derive", b"DrvWithVersion")):
+        if file == "-":
+            raise TargetError("a .drv on standard input does not tell its name", hint="give it as a file")
+        base = Path(file).name
+        has_digest = len(base) > DIGEST_LENGTH and base[DIGEST_LENGTH] == "-"
+        name = base[DIGEST_LENGTH + 1 :] if has_digest else base
+        return {base: parse_aterm(data, name.removesuffix(DRV_SUFFIX))}
+    try:
+        value = json_module.loads(data)
+    except ValueError as error:
+        raise DerivationJSONError(f"{file} is neither JSON nor a .drv: {error}") from error
+    return read_document(value)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise TargetError("standard input is closed")
+    return sys.stdin.buffer.read()

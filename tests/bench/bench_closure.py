@@ -1,0 +1,153 @@
+"""`derivation show --recursive` of a closure of N (5,000) derivations, against Nix's own.
+
+    python tests/bench/bench_closure.py [N]
+
+Most derivations have 1 to 20 inputs, some 200, some 100 KB of environment. They lie in a scratch Nix store,
+registered there, so that Nix itself has checked each path. Set TMPDIR to a fast disk: reading is not the matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+
+from bridge.formats.derivation import (
+    Deferred,
+    Derivation,
+    InputOutputs,
+    Instantiated,
+    Output,
+    derivation_references,
+    document,
+    instantiate,
+    modulo,
+)
+from bridge.formats.derivation.closure import read_closure
+from bridge.formats.derivation.json import JsonFormat, format_of_nix
+from bridge.formats.derivation.show import show_closure
+from bridge.nix.installation import find
+
+RUNS = 7
+_LINE = 'for file in "$out"/lib/*.la; do\n\tsed -i "$file" -e "s|-L\\\\($out\\\\)|-L$lib|g"\ndone\n'
+
+
+def derivations(count: int, seed: int = 0) -> list[Instantiated]:
+    """`count` derivations, inputs first, the last of which needs all others that nothing else needs."""
+    chance = random.Random(seed)
+    made: list[Instantiated] = []
+    hashes: dict[str, str | None] = {}
+    unused: dict[str, Instantiated] = {}
+    for number in range(count):
+        wanted = 200 if chance.random() < 0.01 else chance.randint(1, 20)
+        used = list(unused.values()) if number == count - 1 else chance.sample(made, min(wanted, len(made)))
+        large = chance.random() < 0.01
+        one = instantiate(_derivation(chance, number, used, large), hashes.__getitem__)
+        hashes[one.path] = one.modulo
+        made.append(one)
+        unused[one.path] = one
+        for other in used:
+            unused.pop(other.path, None)
+    return made
+
+
+def _derivation(chance: random.Random, number: int, used: list[Instantiated], large: bool) -> Derivation:
+    outputs: dict[str, Output] = dict.fromkeys(["out", "dev"] if number % 3 == 0 else ["out"], Deferred())
+    paths = " ".join(one.derivation.output_path("out") or "" for one in used)
+    env = {
+        "buildInputs": paths,
+        "builder": "/bin/sh",
+        "configureFlags": "--disable-static --enable-" + "x" * chance.randrange(200),
+        "installPhase": _LINE * (100_000 // len(_LINE) if large else chance.randrange(8)),
+        "name": f"package-{number}",
+        "outputs": " ".join(outputs),
+        "system": "x86_64-linux",
+        **{f"variable{place}": chance.choice(["", "1"]) for place in range(15)},
+    }
+    inputs = {one.path: InputOutputs(("out",)) for one in used}
+    return Derivation(f"package-{number}", outputs, inputs, (), "x86_64-linux", "/bin/sh", ("-e", "build.sh"), env)
+
+
+def _nar(data: bytes) -> bytes:
+    """The archive of one file."""
+
+    def text(part: bytes) -> bytes:
+        return len(part).to_bytes(8, "little") + part + bytes(-len(part) % 8)
+
+    parts = [b"nix-archive-1", b"(", b"type", b"regular", b"contents", data, b")"]
+    return b"".join(map(text, parts))
+
+
+def register(made: list[Instantiated], folder: Path, env: dict[str, str]) -> None:
+    """Write the derivations into the Nix store below `folder`."""
+    root = folder / "root"
+    subprocess.run(["nix-store", "--init"], env=env, check=True)
+    lines = []
+    for one in made:
+        (root / one.path.lstrip("/")).write_bytes(one.aterm)
+        nar = _nar(one.aterm)
+        references = sorted(derivation_references(one.derivation))
+        lines += [one.path, hashlib.sha256(nar).hexdigest(), str(len(nar)), "", str(len(references)), *references]
+    subprocess.run(["nix-store", "--load-db"], env=env, input="\n".join(lines) + "\n", text=True, check=True)
+
+
+def _read_and_print(top: str, root: Path, shape: JsonFormat) -> None:
+    """What the command does, in this process."""
+    with (root / "printed").open("wb") as file:
+        file.writelines(show_closure([top], _reader(root), shape))
+
+
+def _read_modulo_and_print(top: str, root: Path, shape: JsonFormat) -> None:
+    """The same by way of derivations, with the modulo of each."""
+    found = read_closure([top], _reader(root))
+    hashes: dict[str, str | None] = {}
+    for path, drv in found.items():
+        hashes[path] = modulo(drv, hashes.__getitem__)
+    with (root / "printed").open("w") as file:
+        json.dump(document(found, shape), file, ensure_ascii=False)
+
+
+def _reader(root: Path) -> Callable[[str], bytes]:
+    return lambda path: Path(f"{root}{path}").read_bytes()
+
+
+def compare(count: int, folder: Path) -> None:
+    """Both print the same closure."""
+    nix = find()
+    if nix is None:
+        print("Nix is not installed: nothing to compare with")
+        return
+    env = {**os.environ, **measure.nix_environment(folder), "NIXBRIDGE_STORE": str(folder / "store")}
+    made = derivations(count)
+    register(made, folder, env)
+    top = made[-1].path
+    size = sum(len(one.aterm) for one in made) / 1e6
+    edges = sum(len(one.derivation.input_drvs) for one in made)
+    print(f"{count} derivations, {edges} edges, {size:.1f} MB")
+    show = ["derivation", "show"] if nix.version() >= (2, 15, 0) else ["show-derivation"]
+    nix_command = ["nix", "--extra-experimental-features", "nix-command", *show, "--recursive", top]
+    ours = [str(Path(sys.executable).with_name("nixbridge")), "derivation", "show", "--recursive", top]
+    printed = [json.loads(subprocess.check_output(command, env=env)) for command in (nix_command, ours)]
+    print("the same JSON" if printed[0] == printed[1] else "NOT THE SAME JSON")
+    theirs = measure.process(nix_command, env, RUNS)
+    shape = format_of_nix(nix.version())
+    root = folder / "root"
+    peer = "nix derivation show -r"
+    measure.row("nixbridge derivation show -r", measure.process(ours, env, RUNS), peer, theirs)
+    measure.row("read, print", measure.function(lambda: _read_and_print(top, root, shape), RUNS), peer, theirs)
+    seconds = measure.function(lambda: _read_modulo_and_print(top, root, shape), RUNS)
+    measure.row("read, parse, modulo, print", seconds, peer, theirs)
+
+
+if __name__ == "__main__":
+    for number in map(int, sys.argv[1:] or (5000,)):
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            compare(number, Path(scratch))

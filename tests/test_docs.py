@@ -1,0 +1,161 @@
+"""docs/formats.md says what runs: its Python, its commands, and the names in its tables."""
+
+from __future__ import annotations
+
+import builtins
+import doctest
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs/formats.md").read_text()
+# What the page's commands use besides nixbridge: no Nix among it.
+PROGRAMS = ("sh", "cat", "od", "mkdir", "ln")
+
+_TITLE = re.compile(r"^## (.*)\n", re.MULTILINE)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TABLE = re.compile(r"^\| `(bridge\.formats[\w.]*)` \|.*\n\|[- |]*\n((?:\|.*\n)+)", re.MULTILINE)
+_CODE = re.compile(r"`([^`]*)`")
+_NAME = re.compile(r"\.?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+
+
+def sections() -> dict[str, str]:
+    parts = _TITLE.split(TEXT)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+SECTIONS = sections()
+
+
+class Checker(doctest.OutputChecker):
+    """Passes over blanks at the ends of lines, which editors remove."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return super().check_output(trimmed(want), trimmed(got), optionflags)
+
+
+def trimmed(text: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in text.split("\n")[:-1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkout's root as the page sees it: with its test data, and empty else."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Neither a Nix nor a store of the machine's."""
+    place = tmp_path_factory.mktemp("environment")
+    programs = place / "bin"
+    programs.mkdir()
+    for name in PROGRAMS:
+        (programs / name).symlink_to(str(shutil.which(name)))
+    (programs / "nixbridge").symlink_to(Path(sys.executable).with_name("nixbridge"))
+    return {
+        "PATH": str(programs),
+        "HOME": str(place),
+        "NIXBRIDGE_STORE": str(place / "store"),
+        "LANG": "C.UTF-8",
+        "COLUMNS": "120",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@pytest.mark.parametrize("title", [title for title, text in SECTIONS.items() if _BLOCK.search(text)])
+def test_every_block_of_a_section_prints_what_the_page_says(
+    title: str, folder: Path, environment: dict[str, str]
+) -> None:
+    names: dict[str, object] = {"__name__": "docs"}
+    for language, block in _BLOCK.findall(SECTIONS[title]):
+        assert language in ("pycon", "console"), f"what is a block of {language!r}?"
+        if language == "pycon":
+            run_python(title, block, names)
+        else:
+            run_commands(block, folder, environment)
+
+
+def run_python(title: str, block: str, names: dict[str, object]) -> None:
+    test = doctest.DocTestParser().get_doctest(block, names, title, "docs/formats.md", 0)
+    assert test.examples
+    said: list[str] = []
+    doctest.DocTestRunner(Checker(), verbose=False).run(test, out=said.append, clear_globs=False)
+    names.update(test.globs)
+    assert not said, "".join(said)
+
+
+def run_commands(block: str, folder: Path, environment: dict[str, str]) -> None:
+    shown = ""
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            done = subprocess.run(
+                ["sh", "-c", line.removeprefix("$ ")],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            shown += f"{line}\n{done.stdout.decode()}"
+            # What a .drv ends with is no newline, but the page goes on in the next line.
+            shown += "" if shown.endswith("\n") else "\n"
+    assert trimmed(shown) == trimmed(block)
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """The module and the name of everything in the first column of a module's table."""
+    for module, rows in _TABLE.findall(TEXT):
+        for row in rows.splitlines():
+            owner = ""
+            for code in _CODE.findall(row.split(" | ")[0]):
+                if found := _NAME.match(code):
+                    name = f"{owner}{found[0]}" if code.startswith(".") else found[0]
+                    owner = name.split(".", 1)[0]
+                    yield module, name
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(documented())))
+def test_every_name_in_a_table_is_there(module: str, name: str) -> None:
+    found: object = importlib.import_module(module)
+    for part in name.split("."):
+        if isinstance(found, ModuleType) and hasattr(builtins, part) and not hasattr(found, part):
+            found = builtins
+        if isinstance(found, ModuleType) and not hasattr(found, part):
+            importlib.import_module(f"{found.__name__}.{part}")
+        found = getattr(found, part)
+
+
+def test_every_module_is_on_the_page() -> None:
+    formats = ROOT / "bridge/formats"
+    for folder, folders, files in os.walk(formats):
+        folders[:] = [name for name in folders if not name.startswith("_")]
+        for file in files:
+            module = file.removesuffix(".py")
+            if file.endswith(".py") and not module.startswith("_") and module not in PARTS:
+                assert re.search(rf"`(?:[\w.]+\.)?{module}\b", TEXT), f"{folder}/{file}"
+
+
+PARTS = {"nodes", "reader", "writer", "wire", "notation", "read", "write", "versions", "types"}
+"""Modules whose names the package around them gives."""
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]*)\)", TEXT))))
+def test_every_link_leads_somewhere(link: str) -> None:
+    file, _, title = link.partition("#")
+    if file:
+        assert (ROOT / "docs" / file).exists()
+    else:
+        assert title in {found.lower().replace(" ", "-").replace(",", "") for found in SECTIONS}
