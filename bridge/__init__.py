@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .formats.errors import BridgeError
     from .realize.engine import Options, realize
-    from .realize.matchers import Candidate, best, every, exact, latest, only, some
+    from .realize.matchers import Candidate, best, by, every, exact, latest, only, some, top, where
     from .stages.define import fetchurl, flake, host, nix, shell, source, stage
     from .stages.plan import Plan, instantiate
     from .stages.values import Stage, out
@@ -33,6 +33,7 @@ __all__ = [
     "Stage",
     "Store",
     "best",
+    "by",
     "every",
     "exact",
     "fetchurl",
@@ -49,13 +50,15 @@ __all__ = [
     "some",
     "source",
     "stage",
+    "top",
+    "where",
 ]
 
 # Imported at first use, so that the command starts fast.
 _HOMES = {
     "formats.errors": ["BridgeError"],
     "realize.engine": ["Options"],
-    "realize.matchers": ["Candidate", "best", "every", "exact", "latest", "only", "some"],
+    "realize.matchers": ["Candidate", "best", "by", "every", "exact", "latest", "only", "some", "top", "where"],
     "stages.define": ["fetchurl", "flake", "host", "shell", "source", "stage"],
     "stages.plan": ["Plan", "instantiate"],
     "stages.values": ["Stage", "out"],

@@ -22,7 +22,8 @@ from pathlib import Path
 from bridge.formats import nix32
 from bridge.formats.derivation import own_output
 from bridge.formats.derivation.json import STRUCTURED
-from bridge.formats.store_path import STORE_DIR
+from bridge.formats.self_reference import hashes_positions
+from bridge.formats.store_path import STORE_DIR, name_part
 from bridge.store.durable import disk_errors
 from bridge.store.info import ObjectInfo
 from bridge.store.objects import add_output, register_built, remove_tree
@@ -104,7 +105,15 @@ def _take(context: Context, task: Task, name: str, path: str) -> ObjectInfo:
         # An output may refer to the others as well.
         own = filter(None, map(task.resolved.derivation.output_path, task.resolved.derivation.outputs))
         return register_built(context.store, path, (*task.inputs, *own))
-    return add_output(context.store, task.node.name, context.store.real_path(path), task.inputs, path)
+    nix = context.places.nix
+    return add_output(
+        context.store,
+        name_part(path),
+        context.store.real_path(path),
+        task.inputs,
+        path,
+        positions=hashes_positions(nix.version() if nix is not None else None),
+    )
 
 
 def _environment(
@@ -235,12 +244,11 @@ class _Killer:
 
 def _check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:
     stage = task.node.stage
-    wanted = [(f"its output {name}", own[path]) for name, path in scratch.items()]
-    wanted += [
-        (f"its promised output {name} ({path})", own[scratch["out"]] / path) for name, path in stage.promises.items()
-    ]
-    for what, place in wanted:
-        if not os.path.lexists(place):
+    wanted = {f"its output {name}": os.path.lexists(own[path]) for name, path in scratch.items()}
+    for name, promise in stage.promises.items():
+        wanted[f"its promised output {name} ({promise.pattern or promise.path})"] = promise.is_kept(own[scratch["out"]])
+    for what, there in wanted.items():
+        if not there:
             raise PromiseError(
                 f"the stage {stage.name} did not write {what}",
                 stage=stage.name,

@@ -16,8 +16,8 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name, name_part
 from bridge.nix import activity
 from bridge.nix.build import build, log_command
-from bridge.nix.client import Connection, connect
-from bridge.nix.errors import NixBuildError, NixCancelledError
+from bridge.nix.client import Connection, PathInfo, connect
+from bridge.nix.errors import NixBuildError, NixCancelledError, NixError
 from bridge.nix.installation import Installation
 from bridge.stages.plan import Node
 from bridge.stages.recipes import SourceObject
@@ -59,6 +59,8 @@ class NixBuilder:
     context: Context
     installation: Installation
     _connection: Connection | None = None
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _made: dict[str, Realization] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextlib.contextmanager
@@ -132,12 +134,19 @@ class NixBuilder:
         real = self.context.store.real_path(info.path)
         name = name_part(info.path)
         if info.path in info.references:
-            raise BuildError(
-                f"{info.path} refers to itself, which can not be brought to every Nix",
-                stage=name,
-                hint="let the stage write relative paths",
-            )
-        if kind == "fixed:r:sha256":
+            try:
+                known = PathInfo(
+                    info.path, None, info.nar_hash, info.references, 0, info.nar_size, False, (), info.content_address
+                )
+                nix.add_nar_to_store(known, nar.pack_chunks(real))
+            except NixError as error:
+                raise BuildError(
+                    f"{info.path} refers to itself, and this Nix does not take it: {error}",
+                    stage=name,
+                    hint="Nix 2.17 to 2.34 hash self references in another way than others; let the stage write "
+                    "relative paths, or make it anew where it is used",
+                ) from error
+        elif kind == "fixed:r:sha256":
             nix.add_to_store(name, kind, info.references, nar.pack_chunks(real))
         else:
             with real.open("rb") as file:
@@ -201,7 +210,8 @@ class NixBuilder:
         by_drv = {task.resolved.path: task for task in tasks}
         needed_by_others = {path for task in tasks for path in task.resolved.derivation.input_drvs}
         goals = [path for path in by_drv if path not in needed_by_others]
-        seen = {path: _Seen() for path in by_drv}
+        seen = self._seen
+        seen.update((path, _Seen()) for path in by_drv)
 
         def on_event(event: activity.Event) -> None:
             drv = getattr(event, "drv", None)
@@ -241,7 +251,7 @@ class NixBuilder:
                 errors.append(error)
                 if not keep_going:
                     break
-        made = self._take(tasks, seen)
+        made = self.finished(tasks)
         blamed = {path for error in errors for path in error.failed}
         if errors and not made and not blamed:
             raise errors[0]
@@ -252,6 +262,13 @@ class NixBuilder:
             if task.node in unmade and to_blame and unmade.isdisjoint(task.node.inputs):
                 failed[task.node] = _failure(task, errors, seen[task.resolved.path])
         return Built(made, failed)
+
+    def finished(self, tasks: Sequence[Task]) -> dict[Node, Realization]:
+        """Record and root those tasks whose outputs Nix has by now, also of a call that still runs."""
+        with self._lock:
+            new = self._take([task for task in tasks if task.resolved.path not in self._made])
+            self._made.update((one.drv, one) for one in new)
+            return {task.node: self._made[task.resolved.path] for task in tasks if task.resolved.path in self._made}
 
     def _prepared(self, tasks: Sequence[Task], failed: dict[Node, BridgeError]) -> list[Task]:
         """Those tasks that Nix has all inputs for; why not, for the others."""
@@ -268,10 +285,10 @@ class NixBuilder:
                     failed[task.node] = error
             return ready
 
-    def _take(self, tasks: Sequence[Task], seen: Mapping[str, _Seen]) -> dict[Node, Realization]:
-        """Root and record what there is now."""
+    def _take(self, tasks: Sequence[Task]) -> list[Realization]:
+        """Record and root what there is now."""
         store = self.context.store
-        made: dict[Node, Realization] = {}
+        made: list[Realization] = []
         now = time.time()
         with self.connection() as nix:
             valid = nix.query_valid_paths([path for task in tasks for path in _outputs(task).values()])
@@ -284,19 +301,18 @@ class NixBuilder:
                     with disk_errors(f"the root {link} can not be made"), contextlib.suppress(FileExistsError):
                         os.symlink(path, link)
                     nix.add_indirect_root(str(link))
-                made[task.node] = record(
-                    store,
-                    Realization(
-                        drv=task.resolved.path,
-                        outputs=outputs,
-                        stage=task.node.name,
-                        stage_drv=task.node.path,
-                        runner="nix",
-                        started=seen[task.resolved.path].started or now,
-                        stopped=seen[task.resolved.path].stopped or now,
-                        host={"nix": self.installation.version_text()},
-                    ),
+                seen = self._seen.get(task.resolved.path, _Seen())
+                one = Realization(
+                    drv=task.resolved.path,
+                    outputs=outputs,
+                    stage=task.node.name,
+                    stage_drv=task.node.path,
+                    runner="nix",
+                    started=seen.started or now,
+                    stopped=seen.stopped or now,
+                    host={"nix": self.installation.version_text()},
                 )
+                made.append(record(store, one))
         return made
 
 

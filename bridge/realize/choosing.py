@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bridge.formats.derivation import Instantiated
 from bridge.stages.plan import Node
-from bridge.store.trace import realizations
+from bridge.stages.values import OutputPath, Promise, Stage
+from bridge.store.layout import Store
+from bridge.store.records import read_records
 
 from .errors import MatchError
-from .matchers import Best, Candidate, Matcher, apply, latest, needed, only
+from .matchers import (
+    Candidate,
+    Matcher,
+    Pool,
+    apply,
+    candidates_in,
+    cut,
+    lacking,
+    latest,
+    metrics_named,
+    needed,
+    only,
+    refusals,
+    shown,
+    visible,
+)
 from .places import Places
 
-__all__ = ["Choice", "candidates_of", "matcher_of", "missing_of"]
+__all__ = ["Choice", "candidates_of", "matcher_of", "missing_of", "unused_indices"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,7 @@ class Choice:
         """The store path of an output, or the paths where several were chosen."""
         if self.resolved is None:
             return self.node.path
-        found = [one.realization.outputs[output] for one in self.chosen]
+        found = [one.outputs[output] for one in self.chosen]
         return found if self.many else found[0]
 
 
@@ -48,23 +68,45 @@ def matcher_of(node: Node) -> Matcher:
     return policy.match or (only() if policy.deterministic else latest())
 
 
-def candidates_of(places: Places, drv: str, *, by_nix: bool) -> list[Candidate]:
-    """The realizations of a resolved derivation that may be chosen: their bytes are there.
+def candidates_of(places: Places, node: Node, drv: str, *, by_nix: bool) -> list[Candidate]:
+    """The realizations of a stage's resolved derivation that may be chosen: their bytes are there.
 
     Parameters
     ----------
     by_nix
         Whether Nix builds it; then a result of the local builder is none, also under the same path.
     """
-    found = []
+    records = read_records(places.store, drv)
     find = places.find_in_nix if by_nix else places.find
-    for one in realizations(places.store, drv):
-        if by_nix and one.runner == "local":
-            continue
-        paths = {name: real for name, path in one.outputs.items() if (real := find(path)) is not None}
-        if len(paths) == len(one.outputs):
-            found.append(Candidate(one, paths))
-    return found
+
+    def lies(path: str) -> Path:
+        # Where one has gone since we looked, reading it says so.
+        return find(path) or places.store.real_path(path)
+
+    pool = Pool(records, lies, _config(node))
+    outputs = records.column("outputs")
+    there = places.there((path for one in outputs for path in one.values()), by_nix=by_nix)
+    found = [one for one, has in zip(candidates_in(pool), outputs, strict=True) if there.issuperset(has.values())]
+    found = list(visible(matcher_of(node), found))
+    return [one for one in found if one.field("runner") != "local"] if by_nix else found
+
+
+def _config(node: Node) -> dict[str, Any]:
+    """A stage's arguments that are neither inputs nor promises."""
+    arguments: Mapping[str, Any] = getattr(node.stage.recipe, "arguments", {})
+    kinds = (Stage, OutputPath, Promise, tuple)
+    return {name: value for name, value in arguments.items() if not isinstance(value, kinds)}
+
+
+def unused_indices(store: Store, drv: str, count: int) -> list[int]:
+    """The first numbers that no realization of a resolved derivation has, also no failed one.
+
+    One that was interrupted has its number still: it is made again, from its checkpoint if it has one.
+    """
+    records = read_records(store, drv)
+    results, indices = records.column("result"), records.column("index")
+    used = {index for result, index in zip(results, indices, strict=True) if result != "partial"}
+    return list(itertools.islice((index for index in itertools.count() if index not in used), max(0, count)))
 
 
 def missing_of(node: Node, candidates: Sequence[Candidate], *, tried: bool) -> int:
@@ -78,29 +120,35 @@ def missing_of(node: Node, candidates: Sequence[Candidate], *, tried: bool) -> i
     Raises
     ------
     MatchError
-        If the matcher takes none even then, saying what there was.
+        If the matcher takes none even then, saying why it refused each.
     """
-    policy = node.stage.policy
     matcher = matcher_of(node)
-    missing = max(policy.realizations, needed(matcher)) - len(candidates)
+    missing = max(node.stage.policy.realizations, needed(matcher)) - len(candidates)
     if missing > 0 and not tried:
         return missing
-    if apply(matcher, candidates) is not None:
-        return 0
-    if not tried:
-        return 1
-    if isinstance(matcher, Best) and not any(matcher.metric in one.metrics for one in candidates):
-        have = ", ".join(sorted({name for one in candidates for name in one.metrics})) or "none"
-        raise MatchError(
-            f"no realization of the stage {node.name} has the metric {matcher.metric!r}",
-            hint=f"they have {have}; run.log({matcher.metric}=…) records one",
-            file=node.stage.place.file,
-            line=node.stage.place.line,
-        )
-    listed = ", ".join(f"{one.id} {dict(one.metrics)}" for one in candidates) or "none"
-    raise MatchError(
-        f"the matcher {matcher!r} of the stage {node.name} takes none of the candidates: {listed}",
+    try:
+        if apply(matcher, candidates) is not None:
+            return 0
+        if not tried:
+            return lacking(matcher, candidates)
+        raise _unsatisfied(node, matcher, candidates)
+    except MatchError as error:
+        if error.file is None:
+            error.file, error.line = node.stage.place.file, node.stage.place.line
+        raise
+
+
+def _unsatisfied(node: Node, matcher: Matcher, candidates: Sequence[Candidate]) -> MatchError:
+    """The error of a matcher that takes none, though nothing is missing."""
+    have = {name for one in candidates for name in one.metrics}
+    for metric in metrics_named(matcher):
+        if candidates and metric not in have:
+            return MatchError(
+                f"no realization of the stage {node.name} has the metric {metric!r}",
+                hint=f"they have {cut(sorted(have))}; run.log({metric}=…) records one",
+            )
+    listed = cut((f"{one.id}: {reason}" for one, reason in refusals(matcher, candidates)), "\n  ")
+    return MatchError(
+        f"the matcher {shown(matcher)} of the stage {node.name} takes none of the candidates:\n  {listed}",
         hint="more realizations=, or another matcher",
-        file=node.stage.place.file,
-        line=node.stage.place.line,
     )

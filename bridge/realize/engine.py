@@ -9,13 +9,14 @@ The engine owns the graph: one thread decides, others run and build. It reports 
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation import Instantiated
@@ -32,11 +33,12 @@ from bridge.store.locks import holder as lock_holder
 from bridge.store.objects import add_nar, remove_tree
 from bridge.store.trace import Realization
 
-from .choosing import Choice, candidates_of, matcher_of, missing_of
-from .errors import Interrupted, MatchError, RealizeError
+from .choosing import Choice, candidates_of, matcher_of, missing_of, unused_indices
+from .errors import BuildError, Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
 from .matchers import Candidate, apply, takes_many
 from .places import Places
+from .schedule import Durations, Grant, Queue, machine
 from .task import Context, Task
 from .workers import ForkExecutor, default_jobs
 
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Outcome", "realize"]
 
 _POLL = 0.05
+_NIX_POLL = 0.3
+_NIX_CALLS = 4
 _GRACE = 3.0
 
 
@@ -63,6 +67,14 @@ class Options:
         Where deterministic stages are built, unless they say so themselves.
     rebuild
         Names of stages that get new realizations, whatever is there.
+    more
+        Names of stages to how many realizations they get beyond those that there are.
+    redo
+        Realizations that are made once more, by the same seed.
+    previous
+        Names of stages to the realization that new ones go on from.
+    resources
+        What this machine has, where that is not what is found out: amounts by name.
     dry_run
         Whether to look only.
     """
@@ -71,6 +83,10 @@ class Options:
     keep_going: bool = False
     builder: Builder = "auto"
     rebuild: frozenset[str] = frozenset()
+    more: Mapping[str, int] = field(default_factory=dict)
+    redo: tuple[Realization, ...] = ()
+    previous: Mapping[str, Realization] = field(default_factory=dict)
+    resources: Mapping[str, int] = field(default_factory=dict)
     dry_run: bool = False
 
 
@@ -160,8 +176,13 @@ class _Engine:
         self._locks: dict[Node, ExitStack] = {}
         self._tried: set[Node] = set()
         self._runs: dict[Node, int] = {}
+        self._kept: dict[Node, BuildError] = {}
         self._running: dict[Future[Any], Task | list[Task]] = {}
-        self._rebuild = {node for name in options.rebuild for node in plan.named(name)}
+        self._grants: dict[Future[Any], Grant] = {}
+        self._durations = Durations(store)
+        self._ways = self._durations.ways(plan)
+        self._queue = Queue({**machine(os.environ, options.jobs), **options.resources}, os.environ)
+        self._asked = _asked(plan, options)
 
     # ---------------------------------------------------------------------------------- the loop
 
@@ -174,6 +195,7 @@ class _Engine:
             raise
         finally:
             self._close()
+        self._durations.save()
         if self._failed:
             failures = list(self._failed.values())
             count = f"{len(failures)} stages failed" if len(failures) > 1 else "1 stage failed"
@@ -181,30 +203,33 @@ class _Engine:
         return Outcome(self._choices, self._pending, self._candidates_seen)
 
     def _refuse_rebuilds(self) -> None:
-        for node in self._rebuild:
+        for node in self._asked:
             if node.stage.policy.deterministic:
                 raise RealizeError(
                     f"the stage {node.name} is deterministic and has one result, so that it is not rebuilt",
-                    hint="--rebuild is for stages with many realizations",
+                    hint="this is for stages with many realizations; nixbridge check runs it again and compares",
                 )
 
     def _loop(self) -> None:
         while True:
             while self._ready:
                 self._guard(self._ready.popleft())
-                if self._failed and not self._options.keep_going:
+                if self._stops():
                     self._ready.clear()
-            if self._failed and not self._options.keep_going:
+            if self._stops():
                 self._abort()
                 return
+            self._start_runs()
             self._start_nix()
             if not self._running and not self._blocked:
                 return
-            timeout = _POLL if self._blocked else 1.0
+            timeout = _POLL if self._blocked else _NIX_POLL
             if self._running:
                 done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._finish(future, self._running.pop(future))
+                if not done:
+                    self._look_at_nix()
             else:
                 time.sleep(timeout)
             for node in list(self._blocked):
@@ -213,8 +238,15 @@ class _Engine:
     def _guard(self, node: Node) -> None:
         try:
             self._consider(node)
+        except MatchError as error:
+            # What the stage keeps of its failures says more than that there is nothing to choose.
+            self._fail(node, self._kept.get(node, error))
         except BridgeError as error:
             self._fail(node, error)
+
+    def _stops(self) -> bool:
+        """Whether a failure ends the others: not where the user says so, and not one that its stage keeps."""
+        return not self._options.keep_going and any(node not in self._kept for node in self._failed)
 
     def _consider(self, node: Node) -> None:
         """Choose for a node whose inputs are chosen, or start what is missing."""
@@ -265,12 +297,12 @@ class _Engine:
         return resolve(node, lambda used, output: self._choices[used].paths(output))
 
     def _candidates(self, node: Node, resolved: Instantiated) -> list[Candidate]:
-        return candidates_of(self._context.places, resolved.path, by_nix=self._goes_to_nix(node))
+        return candidates_of(self._context.places, node, resolved.path, by_nix=self._goes_to_nix(node))
 
     def _missing(self, node: Node, candidates: Sequence[Candidate]) -> int:
         """How many realizations must be made before the matcher is asked (again)."""
-        if node in self._rebuild:
-            return node.stage.policy.realizations
+        if node in self._asked:
+            return self._asked[node].count
         return missing_of(node, candidates, tried=node in self._tried)
 
     def _choose(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
@@ -337,7 +369,7 @@ class _Engine:
         return self._installation is not None
 
     def _start(self, node: Node, resolved: Instantiated, candidates: Sequence[Candidate], missing: int) -> None:
-        self._rebuild.discard(node)
+        asked = self._asked.pop(node, _Asked())
         self._clean_up()
         if self._installation is not None and self._nix is None:
             # Imported late, like all that only a build needs: often there is nothing to build.
@@ -347,16 +379,35 @@ class _Engine:
         if self._goes_to_nix(node) and self._nix_works(node):
             self._for_nix.append(Task(node, resolved, ()))
             return
+        previous = asked.previous or self._previous(node, candidates)
+        indices = [one.index for one in asked.redo]
+        indices += unused_indices(self._context.store, resolved.path, missing - len(indices))
+        self._runs[node] = len(indices)
+        for index in indices:
+            task = Task(node, resolved, (), index, _seed(resolved.path, index), previous)
+            self._queue.put(task, self._ways[node])
+
+    def _previous(self, node: Node, candidates: Sequence[Candidate]) -> Realization | None:
+        """What new realizations of a stage go on from, where its policy says so and there is one."""
+        matcher = node.stage.policy.previous
+        if matcher is None or not candidates:
+            return None
+        chosen = apply(matcher, candidates)
+        return chosen[0].realization if chosen else None
+
+    def _start_runs(self) -> None:
+        """Start the most important of what waits, as far as there is room."""
+        if not self._queue:
+            return
         from .make import Maker
 
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
         maker = Maker(self._context, self._executor, self._choices, self._nix)
-        first = 1 + max((one.realization.index for one in candidates), default=-1)
-        self._runs[node] = missing
-        for index in range(first, first + missing):
-            task = Task(node, resolved, (), index, _seed(resolved.path, index))
-            self._running[self._threads.submit(maker.make, task)] = task
+        for task, grant in self._queue.take():
+            future = self._threads.submit(maker.make, replace(task, environ=grant.environ))
+            self._running[future] = task
+            self._grants[future] = grant
 
     def _clean_up(self) -> None:
         """Take back what dead processes left, once, before anything is made."""
@@ -384,11 +435,11 @@ class _Engine:
         """Hand Nix all that it can build now, in one go, if it is not busy."""
         if not self._for_nix or self._nix is None:
             return
-        if any(isinstance(tasks, list) for tasks in self._running.values()):
+        if sum(isinstance(tasks, list) for tasks in self._running.values()) >= _NIX_CALLS:
             return
         tasks, self._for_nix = self._with_dependents(self._for_nix), []
         if self._nix_thread is None:
-            self._nix_thread = ThreadPoolExecutor(1, thread_name_prefix="nix")
+            self._nix_thread = ThreadPoolExecutor(_NIX_CALLS, thread_name_prefix="nix")
         nix = self._nix
         future = self._nix_thread.submit(nix.build, tasks, keep_going=self._options.keep_going, jobs=self._options.jobs)
         self._running[future] = tasks
@@ -419,10 +470,16 @@ class _Engine:
             return
         node = what.node
         self._runs[node] -= 1
+        self._queue.give_back(self._grants.pop(future))
         error = future.exception()
         if error is None:
+            made = future.result()
             self._tried.add(node)
-            self._report(Finished(node, future.result()))
+            self._report(Finished(node, made))
+            if made.result == "done":
+                self._durations.note(node.name, made.stopped - made.started)
+            else:
+                self._kept[node] = _kept_failure(made)
         elif isinstance(error, BridgeError):
             self._fail(node, error)
         else:
@@ -433,6 +490,26 @@ class _Engine:
             else:
                 self._ready.append(node)
 
+    def _look_at_nix(self) -> None:
+        """Go on with what Nix has finished of a call that still runs, where something waits for it."""
+        for tasks in [tasks for tasks in self._running.values() if isinstance(tasks, list)]:
+            group = {task.node for task in tasks}
+            awaited = [
+                task for task in tasks if any(dependent not in group for dependent in self._dependents[task.node])
+            ]
+            if not awaited or self._nix is None:
+                continue
+            for node, made in self._nix.finished(awaited).items():
+                tasks[:] = [task for task in tasks if task.node != node]
+                self._take_from_nix(node, made)
+
+    def _take_from_nix(self, node: Node, made: Realization) -> None:
+        self._tried.add(node)
+        self._durations.note(node.name, made.stopped - made.started)
+        self._report(Finished(node, made))
+        if all(used in self._choices for used in node.inputs):
+            self._ready.append(node)
+
     def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
         error = future.exception()
         if error is not None and not isinstance(error, BridgeError):
@@ -441,15 +518,13 @@ class _Engine:
         failed: Mapping[Node, BridgeError] = {} if error is not None else future.result().failed
         for task in tasks:
             if task.node in made:
-                self._tried.add(task.node)
-                self._report(Finished(task.node, made[task.node]))
+                self._take_from_nix(task.node, made[task.node])
         for task in tasks:
             node = task.node
-            reached = all(used in self._choices for used in node.inputs)
             if node in made:
-                if reached:
-                    self._ready.append(node)
-            elif node in failed:
+                continue
+            reached = all(used in self._choices for used in node.inputs)
+            if node in failed:
                 self._fail(node, failed[node])
             elif isinstance(error, BridgeError) and reached:
                 self._fail(node, error)
@@ -477,6 +552,7 @@ class _Engine:
         """End everything that runs."""
         self._context.cancelled.set()
         self._ready.clear()
+        self._queue.clear()
         for future in self._running:
             future.cancel()
         left = set(self._running)
@@ -500,6 +576,62 @@ class _Engine:
         for held in self._locks.values():
             held.close()
         self._locks.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user asks of a stage beyond what its policy does.
+
+    Parameters
+    ----------
+    count
+        How many realizations are made.
+    """
+
+    count: int = 0
+    redo: tuple[Realization, ...] = ()
+    previous: Realization | None = None
+
+
+def _asked(plan: Plan, options: Options) -> dict[Node, _Asked]:
+    """What is asked of each stage.
+
+    Raises
+    ------
+    TargetError
+        For a name that no stage has.
+    RealizeError
+        For a realization that is of none of the plan's stages.
+    """
+    found: dict[Node, _Asked] = {}
+    for name in (*options.rebuild, *options.more, *options.previous, *(one.stage for one in options.redo)):
+        for node in plan.named(name):
+            redo = tuple(one for one in options.redo if one.stage_drv == node.path)
+            count = options.more.get(name, node.stage.policy.realizations if name in options.rebuild else len(redo))
+            if name in options.previous:
+                count = max(count, 1)
+            if count:
+                found[node] = _Asked(count, redo, options.previous.get(name))
+    for one in options.redo:
+        if not any(one in asked.redo for asked in found.values()):
+            raise RealizeError(
+                f"the realization {one.id} is of another derivation of the stage {one.stage}",
+                hint="its code, its config or its inputs have changed since",
+            )
+    return found
+
+
+def _kept_failure(made: Realization) -> BuildError:
+    """The error of a failure that was kept as a realization."""
+    error = made.error or {}
+    return BuildError(
+        f"{error['message']} (kept as {made.id})",
+        stage=made.stage,
+        reason=error["reason"],
+        file=error["file"],
+        line=error["line"],
+        hint=f"nixbridge log {made.id}",
+    )
 
 
 def _seed(drv: str, index: int) -> int:

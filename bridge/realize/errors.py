@@ -13,18 +13,24 @@ __all__ = ["BuildError", "FetchError", "Interrupted", "MatchError", "PromiseErro
 class RealizeError(BridgeError):
     """Realizing failed; `failures` are the stages' own errors."""
 
-    def __init__(self, message: str, *, failures: Sequence[BridgeError] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, failures: Sequence[BridgeError] = (), **place: Any) -> None:
+        super().__init__(message, **place)
         self.failures = tuple(failures)
 
 
 class BuildError(BridgeError):
-    """A stage that failed: `stage`, the last lines of its `log_tail`, and where the whole log is."""
+    """A stage that failed: `stage`, the last lines of its `log_tail`, and where the whole log is.
 
-    def __init__(self, message: str, *, stage: str, log_tail: Sequence[str] = (), **place: Any) -> None:
+    `reason` is a word for records: failed, raised, killed, timeout, cpu_time, memory, promise.
+    """
+
+    def __init__(
+        self, message: str, *, stage: str, log_tail: Sequence[str] = (), reason: str = "failed", **place: Any
+    ) -> None:
         super().__init__(message, **place)
         self.stage = stage
         self.log_tail = tuple(log_tail)
+        self.reason = reason
 
 
 class PromiseError(BuildError):

@@ -20,6 +20,7 @@ __all__ = [
     "Note",
     "Phase",
     "Reporter",
+    "Retrying",
     "Skipped",
     "Started",
     "Waiting",
@@ -51,6 +52,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """A realization was recorded, which may be that of a failure that the stage keeps."""
+
     node: Node
     realization: Realization
 
@@ -59,6 +62,15 @@ class Finished:
 class Failed:
     node: Node
     error: BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A run failed and is tried again in so many seconds."""
+
+    node: Node
+    error: BridgeError
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +106,5 @@ class Note:
     text: str
 
 
-Event = Started | Phase | Line | Finished | Failed | Skipped | Waiting | Chosen | Note
+Event = Started | Phase | Line | Finished | Failed | Retrying | Skipped | Waiting | Chosen | Note
 Reporter = Callable[[Event], None]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from bridge.formats.store_path import STORE_PATH
+from bridge.formats.store_path import STORE_DIR, STORE_PATH
 from bridge.nix.installation import Installation
 from bridge.store.info import read_info
 from bridge.store.layout import Store
 
 __all__ = ["Places"]
+
+_FEW = 64
+"""Up to so many objects are looked for one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,12 @@ class Places:
                 return real
         return None
 
+    def there(self, paths: Iterable[str], *, by_nix: bool) -> set[str]:
+        """Those of many paths at which there is an object; with `by_nix` only the Nix store's count."""
+        wanted = set(paths)
+        found = set() if by_nix else _valid(self.store, wanted)
+        return found | {path for path in wanted - found if self.find_in_nix(path) is not None}
+
     def translate(self, text: str, own: dict[str, Path]) -> str:
         """`text` with each store path replaced by where its object lies.
 
@@ -56,3 +67,16 @@ class Places:
             return path if found is None else str(found)
 
         return STORE_PATH.sub(lambda found: real(found[0]), text) if "/nix/store/" in text else text
+
+
+def _valid(store: Store, paths: Collection[str]) -> set[str]:
+    """Those of many paths that are valid in a store."""
+    if len(paths) > _FEW:
+        with os.scandir(store.info) as entries:
+            infos = {entry.name for entry in islice(entries, 4 * len(paths))}
+        # Listing all names costs less than looking for each, unless most are of no interest.
+        if len(infos) < 4 * len(paths):
+            objects = set(os.listdir(store.objects))
+            prefix = len(STORE_DIR) + 1
+            return {path for path in paths if path[prefix:] in objects and f"{path[prefix:]}.json" in infos}
+    return {path for path in paths if store.is_valid(path)}

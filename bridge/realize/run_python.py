@@ -1,32 +1,46 @@
-"""Run a Python stage: prepare a job, have a worker do it, take in what it made."""
+"""Run a Python stage: prepare a job, have a worker do it, take in what it made.
+
+tried again     a run that failed, as often as the policy says, each time after a longer while
+kept            a failure, where the policy says so: its traceback, its log and what it had written, as a
+                realization of its own kind that nobody is given unless he asks for failures
+checkpoints     what a run leaves for the next try of the same realization, in a folder of the store
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bridge.formats.derivation.json import STRUCTURED
+from bridge.formats.store_path import base_name
 from bridge.stages.values import PythonRecipe
 from bridge.store.durable import disk_errors
-from bridge.store.objects import add_output
-from bridge.store.trace import Realization, record
+from bridge.store.objects import add_output, remove_tree
+from bridge.store.trace import Realization, Result, record
 
 from . import worker
 from .errors import BuildError, Interrupted, PromiseError
-from .events import Phase
+from .events import Phase, Retrying
 from .task import Context, Task, how_it_ended, log_tail, work_folder
 
 __all__ = ["run_python"]
 
 _POLL = 0.5
+_LONGEST_BACKOFF = 600.0
 
 
 def run_python(context: Context, executor: Executor, task: Task) -> Realization:
-    """Make one realization of a Python stage and record it.
+    """Make one realization of a Python stage and record it; where the stage keeps failures, also a failed one.
 
     Raises
     ------
@@ -37,41 +51,127 @@ def run_python(context: Context, executor: Executor, task: Task) -> Realization:
     Interrupted
         If the run was.
     """
+    policy = task.node.stage.policy
+    for attempt in range(1, policy.retries + 2):
+        try:
+            return _attempt(context, executor, task, attempt)
+        except BuildError as error:
+            if attempt > policy.retries:
+                raise
+            seconds = min(policy.backoff * 2 ** (attempt - 1), _LONGEST_BACKOFF)
+            context.report(Retrying(task.node, error, seconds))
+            context.wait(seconds)
+    raise AssertionError
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One try: where it works, and what is to be recorded of it."""
+
+    context: Context
+    task: Task
+    number: int
+    folder: Path
+    log: Path
+    checkpoint: Path
+    started: float
+
+
+def _attempt(context: Context, executor: Executor, task: Task, number: int) -> Realization:
     context.check()
     store = context.store
-    node = task.node
-    log = task.new_log(store)
+    policy = task.node.stage.policy
     with work_folder(store) as folder:
-        job = _job(context, task, folder, log)
-        started = time.time()
-        status = _wait(context, executor.submit(worker.run_job, job))
-        stopped = time.time()
-        context.check()
-        result = _result(folder / "result.json")
-        _raise_failure(task, status, result, log)
-        out = folder / "out"
-        _check_promises(task, out, log)
-        context.report(Phase(node, "adding to the store"))
-        info = add_output(store, node.name, out, task.inputs)
+        checkpoint = store.checkpoints / f"{base_name(task.resolved.path)}-{task.index}"
+        one = _Attempt(context, task, number, folder, task.new_log(store), checkpoint, time.time())
+        job = _job(one)
+        ended: Mapping[str, Any] = {"cpu": 0.0, "memory": 0}
+        result: dict[str, Any] = {}
+        try:
+            ended = _wait(context, executor.submit(worker.run_job, job))
+            context.check()
+            result = _result(folder / "result.json")
+            _raise_failure(one, ended, result)
+            _check_promises(one)
+        except BuildError as error:
+            if policy.on_error != "keep" or number <= policy.retries:
+                raise
+            return _keep(one, ended, result, error)
+        except Interrupted:
+            # A stage that keeps its failures keeps what an interrupted run had so far as well.
+            if policy.on_error == "keep" and checkpoint.is_dir():
+                _keep_partial(one)
+            raise
+        context.report(Phase(task.node, "adding to the store"))
+        made = _record(one, ended, result, "done", folder / "out", task.node.name)
+    remove_tree(checkpoint)
+    return made
+
+
+def _record(
+    one: _Attempt,
+    ended: Mapping[str, Any],
+    result: Mapping[str, Any],
+    outcome: Result,
+    tree: Path,
+    name: str,
+    error: BuildError | None = None,
+) -> Realization:
+    """Take a tree into the store and record it."""
+    task = one.task
+    stopped = time.time()
+    inputs = task.inputs if task.previous is None else (*task.inputs, *task.previous.outputs.values())
+    info = add_output(one.context.store, name, tree, inputs)
     made = Realization(
         drv=task.resolved.path,
         outputs={"out": info.path},
-        stage=node.name,
-        stage_drv=node.path,
+        stage=task.node.name,
+        stage_drv=task.node.path,
         runner="python",
-        started=started,
+        started=one.started,
         stopped=stopped,
-        metrics=result["metrics"],
-        host=result["host"],
+        metrics=result.get("metrics", {}),
+        host=result.get("host", {}),
         index=task.index,
         seed=task.seed,
-        log=log.name if log.exists() else None,
+        log=one.log.name if one.log.exists() else None,
+        result=outcome,
+        error=None if error is None else _described(error),
+        attempts=one.number,
+        usage={"cpu": ended["cpu"], "memory": ended["memory"]},
+        previous=None if task.previous is None else task.previous.id,
     )
-    return record(store, made)
+    return record(one.context.store, made)
 
 
-def _job(context: Context, task: Task, folder: Path, log: Path) -> dict[str, Any]:
-    recipe = task.node.stage.recipe
+def _described(error: BuildError) -> dict[str, Any]:
+    return {"message": error.message, "reason": error.reason, "file": error.file, "line": error.line}
+
+
+def _keep(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str, Any], error: BuildError) -> Realization:
+    """Store a failure: `failure.json`, `log`, and what the run had written in `out`."""
+    kept = one.folder / "kept"
+    with disk_errors(f"{kept} can not be written"):
+        kept.mkdir()
+        (kept / "failure.json").write_text(json.dumps(_described(error), indent=1, sort_keys=True) + "\n")
+        if one.log.exists():
+            shutil.copyfile(one.log, kept / "log")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(one.folder / "out", kept / "out")
+    return _record(one, ended, result, "failed", kept, f"{one.task.node.name}-failed", error)
+
+
+def _keep_partial(one: _Attempt) -> None:
+    """Store what an interrupted run left in its checkpoint; the next try goes on from the checkpoint itself."""
+    kept = one.folder / "kept"
+    with disk_errors(f"{kept} can not be written"):
+        shutil.copytree(one.checkpoint, kept, symlinks=True)
+    _record(one, {"cpu": 0.0, "memory": 0}, {}, "partial", kept, f"{one.task.node.name}-partial")
+
+
+def _job(one: _Attempt) -> dict[str, Any]:
+    context, task, folder = one.context, one.task, one.folder
+    recipe, policy = task.node.stage.recipe, task.node.stage.policy
     assert isinstance(recipe, PythonRecipe)
     attributes = json.loads(task.resolved.derivation.env[STRUCTURED])
     arguments: dict[str, Any] = {name: {"value": value} for name, value in attributes["config"].items()}
@@ -84,18 +184,23 @@ def _job(context: Context, task: Task, folder: Path, log: Path) -> dict[str, Any
         arguments[name] = {"promise": path}
     work = folder / "work"
     positions = folder / "positions.json"
-    code = next(one.code for one in task.node.objects if one.code is not None)
+    code = next(found.code for found in task.node.objects if found.code is not None)
     with disk_errors(f"{folder} can not be written"):
         work.mkdir()
         positions.write_text(json.dumps(code.positions()))
+    limits = {"timeout": policy.timeout, "cpu_time": policy.cpu_time, "memory": policy.memory_bytes}
     return {
         "arguments": arguments,
+        "checkpoint": str(one.checkpoint),
         "code": str(context.places.find(attributes["code"])),
+        "environ": dict(task.environ),
         "function": attributes["function"],
         "index": task.index,
-        "log": str(log),
+        "limits": {name: value for name, value in limits.items() if value is not None},
+        "log": str(one.log),
         "out": str(folder / "out"),
         "positions": str(positions),
+        "previous": _previous(context, task.previous),
         "result": str(folder / "result.json"),
         "run": recipe.run,
         "seed": task.seed,
@@ -103,7 +208,14 @@ def _job(context: Context, task: Task, folder: Path, log: Path) -> dict[str, Any
     }
 
 
-def _wait(context: Context, future: Future[int]) -> int:
+def _previous(context: Context, previous: Realization | None) -> dict[str, Any] | None:
+    if previous is None:
+        return None
+    path = context.places.find(previous.outputs["out"])
+    return {"id": previous.id, "path": str(path), "metrics": dict(previous.metrics)}
+
+
+def _wait(context: Context, future: Future[dict[str, Any]]) -> dict[str, Any]:
     while True:
         try:
             return future.result(timeout=_POLL)
@@ -120,40 +232,39 @@ def _result(file: Path) -> dict[str, Any]:
     return found
 
 
-def _raise_failure(task: Task, status: int, result: dict[str, Any], log: Path) -> None:
-    name = task.node.name
-    hint = f"the whole log: {log}" if log.exists() else None
-    if "error" in result:
+def _raise_failure(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    stage = one.task.node.stage
+    policy = stage.policy
+    place: dict[str, Any] = {"file": stage.place.file, "line": stage.place.line}
+    if ended["timed_out"]:
+        said, reason = f"the stage {stage.name} was ended after its timeout of {policy.timeout:g} s", "timeout"
+    elif ended["exit"] == -signal.SIGXCPU:
+        said, reason = f"the stage {stage.name} used more than its cpu_time of {policy.cpu_time:g} s", "cpu_time"
+    elif "error" in result:
         error = result["error"]
-        raise BuildError(
-            f"the stage {name} raised {error['message']}",
-            stage=name,
-            log_tail=log_tail(log),
-            hint=hint,
-            file=error["file"],
-            line=error["line"],
-        )
-    if status or "metrics" not in result:
-        place = task.node.stage.place
-        raise BuildError(
-            f"the worker of the stage {name} {how_it_ended(status)}",
-            stage=name,
-            log_tail=log_tail(log),
-            hint=hint,
-            file=place.file,
-            line=place.line,
-        )
+        short = policy.memory is not None and error["message"].startswith(("MemoryError", "OSError: [Errno 12]"))
+        within = f" within its memory of {policy.memory}" if short else ""
+        said, reason = f"the stage {stage.name} raised {error['message']}{within}", "memory" if short else "raised"
+        place = {"file": error["file"], "line": error["line"]}
+    elif ended["exit"] or "metrics" not in result:
+        said, reason = f"the worker of the stage {stage.name} {how_it_ended(ended['exit'])}", "killed"
+    else:
+        return
+    hint = f"the whole log: {one.log}" if one.log.exists() else None
+    raise BuildError(said, stage=stage.name, log_tail=log_tail(one.log), reason=reason, hint=hint, **place)
 
 
-def _check_promises(task: Task, out: Path, log: Path) -> None:
-    stage = task.node.stage
-    for argument, path in stage.promises.items():
-        if not (out / path).exists() and not (out / path).is_symlink():
+def _check_promises(one: _Attempt) -> None:
+    stage = one.task.node.stage
+    for argument, promise in stage.promises.items():
+        if not promise.is_kept(one.folder / "out"):
+            shown = promise.pattern or promise.path
             raise PromiseError(
-                f"the stage {stage.name} did not write its promised output {argument} ({path})",
+                f"the stage {stage.name} did not write its promised output {argument} ({shown})",
                 stage=stage.name,
-                log_tail=log_tail(log),
-                hint=f"write to the path that it gets as {argument}, or drop out({path!r})",
+                log_tail=log_tail(one.log),
+                reason="promise",
+                hint=f"write to the path that it gets as {argument}, or drop out({shown!r})",
                 file=stage.place.file,
                 line=stage.place.line,
             )

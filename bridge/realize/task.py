@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bridge.stages.plan import Node
 from bridge.store.durable import disk_errors, temporary
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
+from bridge.store.trace import Realization
 
 from .errors import Interrupted
 from .events import Reporter
@@ -41,6 +42,11 @@ class Context:
         if self.cancelled.is_set():
             raise Interrupted("interrupted")
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, unless the run is interrupted."""
+        self.cancelled.wait(seconds)
+        self.check()
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -52,6 +58,10 @@ class Task:
         Store paths that the build can see: what it names, and all that these refer to.
     index, seed
         Which of the stage's realizations it is.
+    previous
+        The realization that it goes on from.
+    environ
+        Variables for the run, such as which GPUs are its own.
     """
 
     node: Node
@@ -59,6 +69,8 @@ class Task:
     inputs: tuple[str, ...]
     index: int = 0
     seed: int = 0
+    previous: Realization | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def new_log(self, store: Store) -> Path:
         """A new log file's path."""

@@ -9,9 +9,13 @@ A job is a plain dict:
     arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …}
     run        the parameter that takes the run, or null
     index, seed, out, work, log, result: numbers and absolute paths
+    limits     {"timeout": seconds, "cpu_time": seconds, "memory": bytes}, each or none
+    checkpoint folder that outlasts the run while it has not succeeded
+    previous   {"id", "path", "metrics"} of the realization to go on from, or null
     positions  file with {path in code: [user's file, [[line, column, end line, end column], …]]}, or null
 
-When it ends, the file `result` holds {"metrics": …, "host": …} or {"error": …}.
+When it ends, the file `result` holds {"metrics": …, "host": …} or {"metrics": …, "host": …, "error": …}. How
+it ended is told apart: {"exit": status, "timed_out": bool, "cpu": seconds, "memory": bytes}.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import json
 import math
 import os
 import platform
+import resource
 import selectors
 import signal
 import subprocess
@@ -40,6 +45,15 @@ from typing import Any
 JSON_TYPES = (bool, int, float, str, type(None))
 
 
+class Previous:
+    """An earlier realization of the stage: its `id`, the folder `path` of its output, its `metrics`."""
+
+    def __init__(self, id: str, path: Path, metrics: dict[str, Any]) -> None:
+        self.id = id
+        self.path = path
+        self.metrics = metrics
+
+
 class Run:
     """The run of a stage: what it is told, and where it logs its metrics.
 
@@ -51,13 +65,25 @@ class Run:
         A whole number below 2**63, the same whenever this index of this stage runs.
     out
         The folder of the output.
+    previous
+        The realization that this one goes on from, or None; see `Previous`.
     """
 
-    def __init__(self, index: int, seed: int, out: Path) -> None:
+    def __init__(self, index: int, seed: int, out: Path, checkpoint: Path, previous: Previous | None) -> None:
         self.index = index
         self.seed = seed
         self.out = out
+        self.previous = previous
         self.metrics: dict[str, Any] = {}
+        self._checkpoint = checkpoint
+
+    def checkpoint(self) -> Path:
+        """A folder for what an interrupted, killed or failed run leaves to the next try of the same realization.
+
+        It is empty at first, and gone once the run has succeeded.
+        """
+        self._checkpoint.mkdir(parents=True, exist_ok=True)
+        return self._checkpoint
 
     def log(self, **metrics: Any) -> None:
         """Record metrics of this realization: numbers, texts, lists and dicts; the last value counts."""
@@ -145,7 +171,10 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
     sys.meta_path.insert(0, CodeFinder(Path(job["code"]), positions))
     out = Path(job["out"])
     out.mkdir(exist_ok=True)
-    run = Run(job["index"], job["seed"], out)
+    previous = None
+    if job["previous"] is not None:
+        previous = Previous(job["previous"]["id"], Path(job["previous"]["path"]), job["previous"]["metrics"])
+    run = Run(job["index"], job["seed"], out, Path(job["checkpoint"]), previous)
     arguments: dict[str, Any] = {}
     for name, argument in job["arguments"].items():
         match argument:
@@ -166,7 +195,8 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
         found(**arguments)
         return {"metrics": run.metrics, "host": host_facts()}
     except BaseException as error:
-        return {"error": describe(error, {shown for shown, _ in positions.values()})}
+        described = describe(error, {shown for shown, _ in positions.values()})
+        return {"metrics": run.metrics, "host": host_facts(), "error": described}
 
 
 def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
@@ -206,7 +236,8 @@ def run_here(job: dict[str, Any]) -> None:
     os.dup2(log, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.environ.update(TMPDIR=job["work"], TMP=job["work"], TEMP=job["work"])
+    os.environ.update(TMPDIR=job["work"], TMP=job["work"], TEMP=job["work"], **job["environ"])
+    limit(job["limits"])
     # Room is taken beforehand: a stage that fills the disk must be able to say so.
     with contextlib.suppress(OSError), open(job["result"], "wb") as file:
         os.posix_fallocate(file.fileno(), 0, 4096)
@@ -223,16 +254,34 @@ def run_here(job: dict[str, Any]) -> None:
         file.truncate()
 
 
-def run_job(job: dict[str, Any]) -> int:
-    """Run a job in a process of its own, for executors that are not ours; gives its exit status."""
+def limit(limits: dict[str, Any]) -> None:
+    """Have the kernel end this process, and those that it starts, at their limits."""
+    if "cpu_time" in limits:
+        seconds = math.ceil(limits["cpu_time"])
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    if "memory" in limits:
+        # What is written to; libraries map far more than they ever touch.
+        resource.setrlimit(resource.RLIMIT_DATA, (limits["memory"], limits["memory"]))
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a job in a process of its own, for executors that are not ours; gives how it ended."""
     child = subprocess.Popen(
         [sys.executable, "-P", __file__, "run"], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
     )
-    child.communicate(json.dumps(job).encode())
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    timed_out = False
+    try:
+        child.communicate(json.dumps(job).encode(), timeout=job["limits"].get("timeout"))
+    except subprocess.TimeoutExpired:
+        timed_out = True
     # What the stage left running must not write into what it made.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    return child.returncode
+    status = child.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"exit": status, "timed_out": timed_out, "cpu": cpu, "memory": after.ru_maxrss * 1024}
 
 
 # ---------------------------------------------------------------------------------------- the server
@@ -240,7 +289,7 @@ def run_job(job: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Fork a process for each job on stdin until it closes; then end what still runs."""
-    children: dict[int, int] = {}
+    children: dict[int, Child] = {}
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -252,7 +301,7 @@ def serve() -> None:
     selector.register(wake_read, selectors.EVENT_READ)
     pending = b""
     while True:
-        for key, _ in selector.select():
+        for key, _ in selector.select(until_next_deadline(children)):
             data = os.read(key.fd, 1 << 16)
             if key.fd == wake_read:
                 continue
@@ -264,13 +313,44 @@ def serve() -> None:
         for line in lines:
             message = json.loads(line)
             if "kill" in message:
-                for pid, number in children.items():
-                    if number == message["kill"]:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.killpg(pid, message["signal"])
+                for pid, child in children.items():
+                    if child.number == message["kill"]:
+                        send(pid, message["signal"])
             else:
-                children[start(message["job"])] = message["id"]
+                pid = start(message["job"])
+                children[pid] = Child(message["id"], message["job"]["limits"].get("timeout"))
+        end_overdue(children)
         reap(children)
+
+
+class Child:
+    """A process that runs a job: the job's number, and when it must have ended."""
+
+    def __init__(self, number: int, timeout: float | None) -> None:
+        self.number = number
+        self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.timed_out = False
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a job and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def until_next_deadline(children: dict[int, Child]) -> float | None:
+    """Seconds until a job is overdue; None if none ever will be."""
+    next_one = min((child.deadline for child in children.values()), default=math.inf)
+    return None if next_one == math.inf else max(0.0, next_one - time.monotonic())
+
+
+def end_overdue(children: dict[int, Child]) -> None:
+    """End the jobs whose time is over."""
+    for pid, child in children.items():
+        if child.deadline <= time.monotonic():
+            child.timed_out = True
+            child.deadline = math.inf
+            send(pid, signal.SIGKILL)
 
 
 def start(job: dict[str, Any]) -> int:
@@ -295,32 +375,30 @@ def start(job: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def reap(children: dict[int, int]) -> None:
+def reap(children: dict[int, Child]) -> None:
     """Answer for the processes that ended."""
     while children:
         pid, status, usage = os.wait4(-1, os.WNOHANG)
         if pid == 0:
             return
-        number = children.pop(pid, None)
-        if number is not None:
+        child = children.pop(pid, None)
+        if child is not None:
             # What the stage left running must not write into what it made.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            answer = {
-                "id": number,
+            send(pid, signal.SIGKILL)
+            ended = {
                 "exit": os.waitstatus_to_exitcode(status),
+                "timed_out": child.timed_out,
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "memory": usage.ru_maxrss * 1024,
             }
-            os.write(1, json.dumps(answer).encode() + b"\n")
+            os.write(1, json.dumps({"id": child.number, "ended": ended}).encode() + b"\n")
 
 
-def end_all(children: dict[int, int]) -> None:
+def end_all(children: dict[int, Child]) -> None:
     """End what still runs: the engine is gone."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, sent)
+            send(pid, sent)
         deadline = time.monotonic() + 1
         while children and time.monotonic() < deadline:
             with contextlib.suppress(ChildProcessError):

@@ -21,7 +21,7 @@ __all__ = ["ForkExecutor"]
 
 
 class ForkExecutor(Executor):
-    """Runs `worker.run_job` in a process of its own for each job; futures give the exit status.
+    """Runs `worker.run_job` in a process of its own for each job; futures give how it ended, as `worker` says.
 
     The server dies with this process, whatever ends it, and takes its workers along.
     """
@@ -29,7 +29,7 @@ class ForkExecutor(Executor):
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        self._futures: dict[int, Future[int]] = {}
+        self._futures: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
 
@@ -38,7 +38,7 @@ class ForkExecutor(Executor):
         if fn is not worker.run_job:
             raise WorkerError(f"this executor runs stages only, not {fn!r}")
         (job,) = args
-        future: Future[int] = Future()
+        future: Future[dict[str, Any]] = Future()
         with self._lock:
             server = self._start()
             number = next(self._numbers)
@@ -78,14 +78,14 @@ class ForkExecutor(Executor):
         except OSError as error:
             raise WorkerError(f"the worker process is gone: {error}") from error
 
-    def _read(self, server: subprocess.Popen[bytes], futures: dict[int, Future[int]]) -> None:
+    def _read(self, server: subprocess.Popen[bytes], futures: dict[int, Future[dict[str, Any]]]) -> None:
         """Give a server's answers to its futures, until it ends."""
         assert server.stdout is not None
         for line in server.stdout:
             answer = json.loads(line)
             with self._lock:
                 future = futures.pop(answer["id"])
-            future.set_result(answer["exit"])
+            future.set_result(answer["ended"])
         server.stdout.close()
         with self._lock:
             left = list(futures.values())

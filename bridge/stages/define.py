@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any, overload
@@ -15,10 +15,12 @@ from bridge.formats.hashes import Hash
 
 from .naming import required_name
 from .values import (
+    OPTIONS,
     Builder,
     FetchRecipe,
     HostRecipe,
     NixRecipe,
+    OnError,
     OutputPath,
     Place,
     Policy,
@@ -49,6 +51,13 @@ def stage(
     deterministic: bool = False,
     realizations: int = 1,
     match: Callable[..., Any] | None = None,
+    on_error: OnError = "fail",
+    retries: int = 0,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+    cpu_time: float | None = None,
+    memory: int | str | None = None,
+    resources: Mapping[str, int | float | str] = ...,
 ) -> Callable[[Callable[..., Any]], Stage]: ...
 def stage(
     function: Callable[..., Any] | None = None,
@@ -56,8 +65,7 @@ def stage(
     *,
     name: str | None = None,
     deterministic: bool = False,
-    realizations: int = 1,
-    match: Callable[..., Any] | None = None,
+    **policy: Any,
 ) -> Stage | Callable[[Callable[..., Any]], Stage]:
     """Make a stage of a function.
 
@@ -75,6 +83,16 @@ def stage(
         How many to have before the matcher picks.
     match
         The matcher: `best("accuracy")`, `latest()`, …, or a function of the candidates.
+    on_error
+        `keep` stores a run that fails as a failed realization, and goes on with the others.
+    retries, backoff
+        How often a run that failed is tried again; seconds before the first time, doubled each time.
+    timeout, cpu_time
+        Seconds of the clock, or of the processors, after which a run is ended.
+    memory
+        Bytes that one process of a run may take, such as `"8G"`.
+    resources
+        What a run takes of the machine, such as `{"gpu": 1, "mem": "8G"}`.
 
     Raises
     ------
@@ -82,10 +100,12 @@ def stage(
         With the place of what can not be.
     """
     place = Place.caller()
-    policy = Policy(realizations, match, deterministic=deterministic)
+    if unknown := ", ".join(option for option in policy if option not in OPTIONS):
+        raise place.error(f"unknown option {unknown} of a stage", hint=f"there are {', '.join(OPTIONS)}")
+    options = Policy(deterministic=deterministic, **policy)
 
     def decorate(function: Callable[..., Any]) -> Stage:
-        return _python_stage(function, name, policy, place)
+        return _python_stage(function, name, options, place)
 
     return decorate if function is None else decorate(function)
 

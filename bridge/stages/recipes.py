@@ -150,7 +150,7 @@ def _python(stage: Stage, recipe: PythonRecipe, parts: Parts, text: Text) -> Der
         "name": stage.name,
         "outputHashAlgo": "sha256",
         "outputHashMode": "recursive",
-        "promises": dict(stage.promises),
+        "promises": {name: promise.path for name, promise in stage.promises.items()},
         "system": _BUILTIN_SYSTEM,
     }
     return _derivation(

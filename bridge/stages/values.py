@@ -7,12 +7,16 @@ another one.
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from glob import escape, has_magic
 from pathlib import Path, PurePosixPath
 from types import FrameType, FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, get_args
 
 from bridge.formats.errors import FormatError
 from bridge.formats.hashes import Hash
@@ -43,6 +47,7 @@ __all__ = [
 ]
 
 Builder = Literal["auto", "nix", "local"]
+OnError = Literal["fail", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,37 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A file or folder that a stage promises to write below its output."""
+    """What a stage promises to write below its output.
+
+    Parameters
+    ----------
+    path
+        What the stage is given, and what others use of it.
+    pattern
+        What must be there, where that is not `path` itself: a glob relative to the output.
+    """
 
     path: str
+    pattern: str | None = None
+
+    def is_kept(self, output: Path) -> bool:
+        """Whether the stage wrote it."""
+        if self.pattern is not None:
+            return any(True for _ in output.glob(self.pattern))
+        return os.path.lexists(output / self.path)
 
 
-def out(path: str) -> Promise:
+def out(path: str, *, prefix: bool = False) -> Promise:
     """Promise that the stage writes `path`, relative to its output.
+
+    A glob such as `shards/*.npz` promises one match at least; the stage is given the folder above the first
+    wildcard.
+
+    Parameters
+    ----------
+    prefix
+        Whether names begin with `path` (TensorFlow's checkpoints): the stage is given the path, and one file
+        at least must begin with it.
 
     Raises
     ------
@@ -91,7 +120,12 @@ def out(path: str) -> Promise:
             f"a promised output must be a path inside the stage's output, not {path!r}",
             hint='write out("model.pkl") or out("sub/folder"): relative, without ..',
         )
-    return Promise(str(PurePosixPath(path)))
+    if prefix:
+        return Promise(str(PurePosixPath(path)), f"{escape(str(PurePosixPath(path)))}*")
+    wild = next((number for number, part in enumerate(parts) if has_magic(part)), None)
+    if wild is None:
+        return Promise(str(PurePosixPath(path)))
+    return Promise(str(PurePosixPath(*parts[:wild])), str(PurePosixPath(path)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,14 +237,41 @@ class Policy:
         Where a deterministic stage is built: by Nix, by the local builder, or by Nix if it is there.
     deterministic
         Whether all realizations are taken to be the same.
+    on_error
+        What becomes of a run that fails: `fail` leaves nothing of it and fails the stage; `keep` stores it as a
+        failed realization, and the stage goes on with the others.
+    retries, backoff
+        How often a run that failed is tried again, and the seconds before the first of these; each later one
+        waits twice as long.
+    timeout, cpu_time
+        Seconds of the clock, or of the processors, after which a run is ended.
+    memory
+        Bytes that one process of a run may take; a text such as `8G` will do.
+    resources
+        What a run takes of the machine while it goes, such as `{"gpu": 1, "mem": "8G"}`.
+    previous
+        A matcher that picks, of the realizations that there are, the one that a new one goes on from.
     """
 
     realizations: int = 1
     match: Callable[..., Any] | None = None
     builder: Builder = "auto"
     deterministic: bool = False
+    on_error: OnError = "fail"
+    retries: int = 0
+    backoff: float = 1.0
+    timeout: float | None = None
+    cpu_time: float | None = None
+    memory: int | str | None = None
+    resources: Mapping[str, int | float | str] = field(default_factory=dict)
+    previous: Callable[..., Any] | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory is None else amount(self.memory)
 
     def __post_init__(self) -> None:
+        self._check_limits()
         if not isinstance(self.realizations, int) or isinstance(self.realizations, bool) or self.realizations < 1:
             raise Place.caller().error(f"realizations must be a whole number above 0, not {self.realizations!r}")
         if self.match is not None and not callable(self.match):
@@ -225,8 +286,54 @@ class Policy:
                 hint="drop realizations=, or say that it is not deterministic",
             )
 
+    def _check_limits(self) -> None:
+        if self.on_error not in get_args(OnError):
+            raise Place.caller().error(f"on_error must be fail or keep, not {self.on_error!r}")
+        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
+            raise Place.caller().error(f"retries must be a whole number, 0 or more, not {self.retries!r}")
+        for name, seconds in (("backoff", self.backoff), ("timeout", self.timeout), ("cpu_time", self.cpu_time)):
+            if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
+                raise Place.caller().error(f"{name} must be a number of seconds above 0, not {seconds!r}")
+        if not isinstance(self.resources, Mapping) or not all(isinstance(name, str) for name in self.resources):
+            raise Place.caller().error(
+                f"resources must be a dict of names and amounts, not {self.resources!r}", hint='such as {"gpu": 1}'
+            )
+        try:
+            for value in (*self.resources.values(), *([] if self.memory is None else [self.memory])):
+                amount(value)
+        except ValueError as error:
+            raise Place.caller().error(str(error), hint='write a number, or a text such as "8G" or "512M"') from None
 
-_OPTIONS = ("realizations", "match", "builder")
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def amount(value: object) -> int:
+    """How much a resource's amount is; of texts the unit is binary: `8G` is 8 << 30.
+
+    Raises
+    ------
+    ValueError
+        For what is no amount.
+    """
+    if _is_number(value) and 0 < value < math.inf:
+        return math.ceil(value)
+    if isinstance(value, str):
+        found = _AMOUNT.fullmatch(value.strip())
+        if found is not None:
+            return math.ceil(float(found[1]) * _UNITS[found[2].upper()])
+    raise ValueError(f"{value!r} is no amount of a resource")
+
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTkmgt]?)(?:i?[bB])?")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+OPTIONS = tuple(field.name for field in fields(Policy) if field.name != "deterministic")
+"""What `Stage.options` takes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,9 +367,9 @@ class Stage:
         return replace(self, recipe=replace(recipe, arguments={**recipe.arguments, **frozen}), place=place)
 
     def options(self, **policy: Any) -> Stage:
-        """The same stage under another policy: `realizations`, `match`, `builder`."""
-        if unknown := ", ".join(name for name in policy if name not in _OPTIONS):
-            raise Place.caller().error(f"unknown option {unknown} of a stage", hint=f"there are {', '.join(_OPTIONS)}")
+        """The same stage under another policy, such as `realizations` or `match`; see `Policy`."""
+        if unknown := ", ".join(name for name in policy if name not in OPTIONS):
+            raise Place.caller().error(f"unknown option {unknown} of a stage", hint=f"there are {', '.join(OPTIONS)}")
         return replace(self, policy=replace(self.policy, **policy))
 
     def __truediv__(self, path: str) -> OutputPath:
@@ -274,7 +381,8 @@ class Stage:
             raise AttributeError(name)
         promises = self.promises
         if name in promises:
-            return OutputPath(self, "out", promises[name])
+            path = promises[name].path
+            return OutputPath(self, "out", "" if path == "." else path)
         recipe = self.recipe
         if isinstance(recipe, NixRecipe) or (isinstance(recipe, ShellRecipe) and name in recipe.outputs):
             return OutputPath(self, name)
@@ -282,10 +390,10 @@ class Stage:
         raise AttributeError(f"the stage {self.name} has no output {name!r} (it has {have})")
 
     @property
-    def promises(self) -> dict[str, str]:
-        """The promised outputs: argument name to path below the output."""
+    def promises(self) -> dict[str, Promise]:
+        """The promised outputs by the arguments' names."""
         arguments = getattr(self.recipe, "arguments", {})
-        return {name: value.path for name, value in arguments.items() if isinstance(value, Promise)}
+        return {name: value for name, value in arguments.items() if isinstance(value, Promise)}
 
     @property
     def inputs(self) -> Iterator[Stage]:

@@ -15,7 +15,7 @@ from .errors import StoreError
 
 __all__ = ["Store", "locate", "open_store"]
 
-_FOLDERS = ("store", "info", "trace", "roots", "logs", "tmp", "locks")
+_FOLDERS = ("store", "info", "trace", "roots", "logs", "tmp", "locks", "checkpoints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,10 @@ class Store:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
 
     @property
     def tmp(self) -> Path:

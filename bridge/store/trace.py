@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -22,13 +22,27 @@ from .durable import disk_errors, write_file
 from .errors import RecordError
 from .layout import Store
 
-__all__ = ["Realization", "Runner", "record", "realizations", "read_realization", "resolved_derivations"]
+__all__ = [
+    "Realization",
+    "Result",
+    "Runner",
+    "ids_of",
+    "read_file",
+    "read_realization",
+    "realizations",
+    "record",
+    "record_names",
+    "resolved_derivations",
+]
 
 _ID_LENGTH = 16
 _VERSION = 1
 
 Runner = Literal["python", "local", "nix", "fetch"]
 """What made a realization: a Python worker, the local builder, Nix, or our own fetcher."""
+
+Result = Literal["done", "failed", "partial"]
+"""Whether a realization is whole, what is left of a run that failed, or of one that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,16 @@ class Realization:
         Which of the stage's realizations it was, and the seed that it was given.
     log
         The log's name in logs/, if there is one.
+    result, error
+        Whether it is whole; if not, the `message` of the error, its `reason` in a word, `file` and `line`.
+    attempts
+        How often it was tried.
+    usage
+        What the run took: `cpu` in seconds, `memory` at most at once in bytes.
+    previous
+        The id of the realization that it went on from.
+    adopted
+        Where it was taken over from: `drv`, `id`, `who`, `why`, and `when` in seconds since the epoch.
     id
         Empty until it is recorded.
     """
@@ -69,23 +93,35 @@ class Realization:
     index: int = 0
     seed: int = 0
     log: str | None = None
+    result: Result = "done"
+    error: Mapping[str, Any] | None = None
+    attempts: int = 1
+    usage: Mapping[str, float] = field(default_factory=dict)
+    previous: str | None = None
+    adopted: Mapping[str, Any] | None = None
     id: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record, without the id, which the file's name tells."""
         return {
+            "adopted": None if self.adopted is None else dict(self.adopted),
+            "attempts": self.attempts,
             "drv": self.drv,
+            "error": None if self.error is None else dict(self.error),
             "host": dict(self.host),
             "index": self.index,
             "log": self.log,
             "metrics": dict(self.metrics),
             "outputs": dict(self.outputs),
+            "previous": self.previous,
+            "result": self.result,
             "runner": self.runner,
             "seed": self.seed,
             "stage": self.stage,
             "stageDrv": self.stage_drv,
             "started": self.started,
             "stopped": self.stopped,
+            "usage": dict(self.usage),
             "version": _VERSION,
         }
 
@@ -137,6 +173,12 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
             index=value["index"],
             seed=value["seed"],
             log=value["log"],
+            result=value["result"],
+            error=value["error"],
+            attempts=value["attempts"],
+            usage=value["usage"],
+            previous=value["previous"],
+            adopted=value["adopted"],
             id=identity,
         )
     except Exception as error:
@@ -157,20 +199,40 @@ def realizations(store: Store, drv: str) -> list[Realization]:
         If one is damaged.
     """
     folder = f"{store.root}/trace/{base_name(drv)}"
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    found = []
-    for name in names:
-        # Others are temporaries of rsync or an editor; `verify` tells of what stays.
-        if not name.endswith(".json") or name.startswith("."):
-            continue
-        path = f"{folder}/{name}"
-        with open(path, "rb") as file:
-            found.append(read_realization(file.read(), name.removesuffix(".json"), path))
+    found = [one for identity in ids_of(record_names(folder)) if (one := read_file(folder, identity)) is not None]
     found.sort(key=lambda one: (one.started, one.id))
     return found
+
+
+def record_names(folder: str) -> list[str]:
+    """The names in a folder of the trace, whatever they are of."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def ids_of(names: Iterable[str]) -> Iterator[str]:
+    """The ids of the records among names."""
+    # Others are temporaries of rsync or an editor; `verify` tells of what stays.
+    return (name[:-5] for name in names if name.endswith(".json") and name[0] != ".")
+
+
+def read_file(folder: str, identity: str) -> Realization | None:
+    """The realization with this id, or None if it is gone.
+
+    Raises
+    ------
+    RecordError
+        If it is damaged.
+    """
+    path = f"{folder}/{identity}.json"
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    return read_realization(data, identity, path)
 
 
 def resolved_derivations(store: Store) -> list[str]:

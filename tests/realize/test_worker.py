@@ -43,7 +43,7 @@ class Tensor:
     ],
 )
 def test_metrics_become_json(value: Any, kept: Any) -> None:
-    run = worker.Run(0, 1, Path())
+    run = worker.Run(0, 1, Path(), Path(), None)
     run.log(metric=value)
     recorded = json.loads(json.dumps(run.metrics, allow_nan=False))["metric"]
     assert recorded == kept
@@ -53,11 +53,11 @@ def test_metrics_become_json(value: Any, kept: Any) -> None:
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", [Path()]])
 def test_what_is_no_metric_is_refused_by_its_name(value: object) -> None:
     with pytest.raises(TypeError, match=r"run\.log\(loss=…\) got a"):
-        worker.Run(0, 1, Path()).log(loss=value)
+        worker.Run(0, 1, Path(), Path(), None).log(loss=value)
 
 
 def test_the_last_value_of_a_metric_counts_and_later_changes_do_not() -> None:
-    run = worker.Run(0, 1, Path())
+    run = worker.Run(0, 1, Path(), Path(), None)
     values = [1]
     run.log(a=1, b=values)
     run.log(a=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from bridge.realize.workers import ForkExecutor, default_jobs
 from .running import alive, wait_until
 
 Job = Callable[[str], dict[str, Any]]
+Runner = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @pytest.fixture
@@ -42,9 +44,13 @@ def job(tmp_path: Path) -> Job:
         return {
             **{name: str(folder / name) for name in names},
             "arguments": {},
+            "checkpoint": str(folder / "checkpoint"),
+            "environ": {},
             "function": "mod:main",
             "index": 0,
+            "limits": {},
             "positions": None,
+            "previous": None,
             "run": None,
             "seed": 1,
         }
@@ -56,7 +62,7 @@ def test_jobs_run_at_once_and_each_gives_its_status(executor: ForkExecutor, job:
     started = time.monotonic()
     bodies = ["time.sleep(0.3)", "os._exit(7)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)", "1/0"]
     futures = [executor.submit(worker.run_job, job(body)) for body in bodies * 4]
-    assert [future.result(10) for future in futures] == [0, 7, -9, -15, 0] * 4
+    assert [future.result(10)["exit"] for future in futures] == [0, 7, -9, -15, 0] * 4
     assert time.monotonic() - started < 1.2
 
 
@@ -75,10 +81,10 @@ def test_stop_ends_what_runs(executor: ForkExecutor, job: Job) -> None:
     futures = [executor.submit(worker.run_job, one) for one in (ignoring, obeying)]
     wait_until(lambda: all((Path(one["work"]) / "ready").exists() for one in (ignoring, obeying)))
     executor.stop(signal.SIGTERM)
-    assert futures[1].result(10) == -15
+    assert futures[1].result(10)["exit"] == -15
     assert not futures[0].done()
     executor.stop(signal.SIGKILL)
-    assert futures[0].result(10) == -9
+    assert futures[0].result(10)["exit"] == -9
 
 
 def test_a_server_that_dies_fails_its_jobs_and_another_takes_the_next(executor: ForkExecutor, job: Job) -> None:
@@ -90,18 +96,54 @@ def test_a_server_that_dies_fails_its_jobs_and_another_takes_the_next(executor: 
     with pytest.raises(WorkerError, match="died"):
         future.result(10)
     executor._server.wait()
-    assert executor.submit(worker.run_job, job("pass")).result(10) == 0
+    assert executor.submit(worker.run_job, job("pass")).result(10)["exit"] == 0
 
 
 def test_what_a_job_leaves_running_is_ended_with_it(executor: ForkExecutor, job: Job) -> None:
     one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
-    assert executor.submit(worker.run_job, one).result(10) == 0
+    assert executor.submit(worker.run_job, one).result(10)["exit"] == 0
     wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
+
+
+def by_server(job: dict[str, Any]) -> dict[str, Any]:
+    with ForkExecutor() as executor:
+        return executor.submit(worker.run_job, job).result(20)
+
+
+RUNNERS = {"the server": by_server, "any executor": worker.run_job}
+
+
+@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+def test_a_job_is_ended_at_its_timeout_with_all_that_it_started(job: Job, run: Runner) -> None:
+    body = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    one = {**job(body), "limits": {"timeout": 0.5}}
+    started = time.monotonic()
+    ended = run(one)
+    assert ended["timed_out"]
+    assert ended["exit"] == -signal.SIGKILL
+    assert time.monotonic() - started < 5
+    wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
+
+
+@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+def test_a_job_is_ended_when_it_has_used_its_processor_time(job: Job, run: Runner) -> None:
+    ended = run({**job("[None for _ in iter(int, 1)]"), "limits": {"cpu_time": 1}})
+    assert ended["exit"] == -signal.SIGXCPU
+    assert not ended["timed_out"]
+    assert ended["cpu"] >= 0.9
+
+
+@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+def test_a_job_can_not_take_more_memory_than_it_may(job: Job, run: Runner) -> None:
+    one = {**job("x = bytearray(1 << 30); x[::4096] = bytes(len(x) // 4096)"), "limits": {"memory": 1 << 28}}
+    ended = run(one)
+    assert "MemoryError" in json.loads(Path(one["result"]).read_bytes())["error"]["message"]
+    assert ended["memory"] < 1 << 29
 
 
 def test_run_job_alone_ends_what_a_job_leaves_running(job: Job) -> None:
     one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
-    assert worker.run_job(one) == 0
+    assert worker.run_job(one)["exit"] == 0
     wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
 
 
@@ -131,6 +173,7 @@ names = ("out", "log", "result")
 job = {name: str(folder / name) for name in names} | {
     "code": str(folder), "work": str(folder), "arguments": {}, "function": "mod:main",
     "index": 0, "positions": None, "run": None, "seed": 1,
+    "checkpoint": str(folder / "checkpoint"), "environ": {}, "limits": {}, "previous": None,
 }
 ForkExecutor().submit(worker.run_job, job).result()
 """
@@ -148,5 +191,5 @@ def test_no_descriptor_stays_open(job: Job) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with ForkExecutor() as executor:
-            assert executor.submit(worker.run_job, job("pass")).result(10) == 0
+            assert executor.submit(worker.run_job, job("pass")).result(10)["exit"] == 0
     assert len(os.listdir("/proc/self/fd")) == before

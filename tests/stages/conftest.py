@@ -94,7 +94,11 @@ class Project:
             "index": 0,
             "log": str(room / "log"),
             "out": str(room / "out"),
+            "checkpoint": str(room / "checkpoint"),
+            "environ": {},
+            "limits": {},
             "positions": str(room / "positions.json"),
+            "previous": None,
             "result": str(room / "result.json"),
             "run": recipe.run,
             "seed": 1,
@@ -126,7 +130,7 @@ def live_result(stage: Stage) -> Any:
     """What the user's own function logs, called where it was defined."""
     recipe = stage.recipe
     assert isinstance(recipe, PythonRecipe)
-    run = worker.Run(0, 1, Path("/nowhere"))
+    run = worker.Run(0, 1, Path("/nowhere"), Path("/nowhere"), None)
     recipe.function(**{**recipe.arguments, "run": run})
     return run.metrics["result"]
 

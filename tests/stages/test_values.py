@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.stages.define import fetchurl, flake, shell, stage
 from bridge.stages.errors import StageError
-from bridge.stages.values import OutputPath, Place, Policy, Promise, freeze, out, references
+from bridge.stages.values import OutputPath, Place, Policy, Promise, amount, freeze, out, references
 
 HERE = Place("file.py", 7)
 JSON = st.recursive(
@@ -69,7 +69,7 @@ def test_a_path_that_leaves_the_output_is_refused(path):
 def test_a_promised_output_is_an_attribute():
     assert (train.model.output, train.model.path) == ("out", "model.pkl")
     assert (train.plots / "a.png").path == "plots/a.png"
-    assert train.promises == {"model": "model.pkl", "plots": "plots"}
+    assert train.promises == {"model": out("model.pkl"), "plots": out("plots")}
 
 
 def test_a_misspelt_output_says_which_there_are():
@@ -121,7 +121,7 @@ def test_the_run_is_no_argument():
 
 
 def test_a_promise_stays_a_promise():
-    assert train(model=out("other")).promises["model"] == "other"
+    assert train(model=out("other")).promises["model"] == out("other")
     for wrong in ({"model": "x"}, {"lr": out("x")}):
         with pytest.raises(StageError, match="must stay what it is"):
             train(**wrong)
@@ -149,8 +149,54 @@ def test_options_make_the_same_recipe_under_another_policy():
 def test_an_unknown_option_says_which_there_are(options):
     with pytest.raises(StageError, match=f"unknown option {next(iter(options))}") as caught:
         train.options(**options)
-    assert caught.value.hint == "there are realizations, match, builder"
-    assert caught.value.where == f"{__file__}:{line() - 2}"
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("there are realizations, match, builder, on_error, ")
+    assert caught.value.where == f"{__file__}:{line() - 3}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on_error": "ignore"}, "on_error must be fail or keep, not 'ignore'"),
+        ({"retries": -1}, "retries must be a whole number, 0 or more, not -1"),
+        ({"retries": True}, "retries must be a whole number"),
+        ({"timeout": 0}, "timeout must be a number of seconds above 0, not 0"),
+        ({"cpu_time": "1h"}, "cpu_time must be a number of seconds"),
+        ({"backoff": float("inf")}, "backoff must be a number of seconds"),
+        ({"memory": "8Q"}, "'8Q' is no amount of a resource"),
+        ({"resources": {"gpu": -1}}, "-1 is no amount of a resource"),
+        ({"resources": ["gpu"]}, "resources must be a dict of names and amounts"),
+    ],
+)
+def test_limits_that_are_none_are_refused(options, said):
+    with pytest.raises(StageError, match=said):
+        train.options(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"), [("8G", 8 << 30), ("1.5K", 1536), ("2 MiB", 2 << 20), (7, 7), (1.2, 2), ("3t", 3 << 40)]
+)
+def test_amounts_have_binary_units(text, bytes_):
+    assert amount(text) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("promise", "given", "kept", "broken"),
+    [
+        (out("a/b"), "a/b", "a/b", "a/bc"),
+        (out("a/model.ckpt", prefix=True), "a/model.ckpt", "a/model.ckpt-1.index", "a/model"),
+        (out("[x]", prefix=True), "[x]", "[x]1", "x1"),
+        (out("shards/*.npz"), "shards", "shards/7.npz", "shards/7.npy"),
+        (out("*.npz"), ".", "7.npz", "7.npy"),
+        (out("a/**/x"), "a", "a/b/c/x", "b/x"),
+    ],
+)
+def test_a_promise_may_be_a_file_a_beginning_or_a_glob(tmp_path, promise, given, kept, broken):
+    assert promise.path == given
+    for name, expected in ((broken, False), (kept, True)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        assert promise.is_kept(tmp_path) is expected
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", True, None])

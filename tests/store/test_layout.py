@@ -57,7 +57,8 @@ def test_a_store_is_made_where_there_is_none_and_opened_again(tmp_path: Path) ->
     (tmp_path / "link").symlink_to("real")
     store = open_store(tmp_path / "link" / "a" / "b")
     assert store.root == tmp_path / "real" / "a" / "b"
-    assert {path.name for path in store.root.iterdir()} == {"store", "info", "trace", "roots", "logs", "tmp", "locks"}
+    names = {"store", "info", "trace", "roots", "logs", "tmp", "locks", "checkpoints"}
+    assert {path.name for path in store.root.iterdir()} == names
     assert open_store(store.root) == store
 
 
