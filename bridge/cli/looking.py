@@ -29,7 +29,7 @@ from bridge.store.trace import Realization, realizations, resolved_derivations
 from .progress import candidate_table
 from .realizing import stage_json, target_paths
 from .render import age, duration, number, paint, print_error, print_json, size, table
-from .setting import find_nix, open_located, plan_of
+from .setting import find_nix, open_located, plan_of, realization_named
 
 __all__ = ["log_command", "ls_command", "path_command", "show_command", "verify_command"]
 
@@ -153,8 +153,7 @@ def _ls_store(store: Store, json: bool) -> None:
 def log_command(target: str, store: str | None, json: bool) -> None:
     """Print logs."""
     opened = open_located(store, target)
-    named = _by_id(opened, target)
-    found = [named] if named is not None else _chosen(target, store)
+    found = [realization_named(opened, target)] if _is_id(target) else _chosen(target, store)
     logs = [(one, _log(opened, one)) for one in found]
     if json:
         print_json([{"id": one.id, "stage": one.stage, "drv": one.drv, "log": text} for one, text in logs])
@@ -163,30 +162,18 @@ def log_command(target: str, store: str | None, json: bool) -> None:
         sys.stdout.write(text)
 
 
+def _is_id(target: str) -> bool:
+    """Whether this can be the beginning of an id, and no target."""
+    return target.isalnum()
+
+
 def _chosen(target: str, store: str | None) -> list[Realization]:
     """The realizations that were chosen for a target."""
-    if ".py" not in target and ":" not in target and "." not in target:
-        raise TargetError(f"no realization has an id that begins with {target!r}", hint="nixbridge ls lists them")
     plan, _, outcome, _ = _look(target, (), store)
     missing = [node.name for node in plan.targets if node not in outcome.choices or not outcome.choices[node].chosen]
     if missing:
         raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
     return [one.realization for node in plan.targets for one in outcome.choices[node].chosen]
-
-
-def _by_id(store: Store, beginning: str) -> Realization | None:
-    if not beginning.isalnum():
-        return None
-    found = [
-        one
-        for folder in store.trace.iterdir()
-        if folder.is_dir() and any(file.name.startswith(beginning) for file in folder.iterdir())
-        for one in realizations(store, f"/nix/store/{folder.name}")
-        if one.id.startswith(beginning)
-    ]
-    if len(found) > 1:
-        raise TargetError(f"{len(found)} realizations have ids that begin with {beginning!r}", hint="write more of it")
-    return found[0] if found else None
 
 
 def _log(store: Store, realization: Realization) -> str:

@@ -70,6 +70,19 @@ def realize(
     rebuild: Annotated[
         list[str] | None, typer.Option(metavar="STAGE", help="Make new realizations of a stage; repeatable.")
     ] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=COUNT", help="Make so many more realizations; repeatable.")
+    ] = None,
+    redo: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Make a realization again, by its seed; repeatable.")
+    ] = None,
+    previous: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="STAGE=ID", help="Make a realization that goes on from another."),
+    ] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="What this machine has, such as gpu=2; repeatable.")
+    ] = None,
     builder: Annotated[
         str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
     ] = "auto",
@@ -92,6 +105,10 @@ def realize(
         target,
         jobs=jobs,
         rebuild=rebuild or [],
+        more=more or [],
+        redo=redo or [],
+        previous=previous or [],
+        resources=resource or [],
         builder=builder,
         dry_run=dry_run,
         keep_going=keep_going,
@@ -100,6 +117,39 @@ def realize(
         store=store,
         json=json,
     )
+
+
+@app.command()
+def check(
+    target: Target,
+    stage: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Only this stage; repeatable.")] = None,
+    set_: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run chosen realizations again, by the same seeds, and say which files differ; fails if some do."""
+    from .checking import check_command
+
+    check_command(target, stage or [], set_ or [], store, builder, json)
+
+
+@app.command()
+def adopt(
+    old: Annotated[str, typer.Argument(metavar="ID|DRV", help="A realization, or a derivation with all of its own.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The stage that takes them over.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="What is recorded as the reason.")] = "",
+    set_: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take realizations of an older derivation over, as after a rename that changed nothing.
+
+    They are recorded as adopted, with who did it and why; the old records stay.
+    """
+    from .checking import adopt_command
+
+    adopt_command(old, target, why, set_ or [], store, json)
 
 
 @app.command()

@@ -18,11 +18,13 @@ from bridge.realize.events import (
     Line,
     Note,
     Phase,
+    Retrying,
     Skipped,
     Started,
     Waiting,
 )
 from bridge.realize.matchers import Candidate, Matcher
+from bridge.realize.matchers import shown as shown_matcher
 from bridge.stages.plan import Node
 
 from .render import age, dim, duration, number, paint, table
@@ -86,6 +88,12 @@ class Progress:
                 return f"{dim(node.name + ' │')} {text}" if self._logs and not self._quiet else None
             case Finished(node, realization):
                 self._running.pop((node, realization.index), None)
+                if realization.result != "done":
+                    self._failed += 1
+                    message = (realization.error or {"message": realization.result})["message"].splitlines()[0]
+                    return (
+                        f"{paint('✘', 'red')} {_label(node, realization.index)}: {message} (kept as {realization.id})"
+                    )
                 self._made += 1
                 if not self._quiet:
                     took = duration(realization.stopped - realization.started)
@@ -95,6 +103,10 @@ class Progress:
                 self._failed += 1
                 self._drop(node)
                 return f"{paint('✘', 'red')} {node.name}: {error.message.splitlines()[0]}"
+            case Retrying(node, error, seconds):
+                self._drop(node)
+                said = error.message.splitlines()[0]
+                return f"{paint('⟳', 'yellow')} {node.name}: {said}; again in {duration(seconds)}"
             case Skipped(node, because):
                 return f"{paint('⚠', 'yellow')} {node.name}: not realized, since {because.name} failed"
             case Waiting(node, holder):
@@ -161,16 +173,16 @@ def candidate_table(node: Node, matcher: Matcher, candidates: Sequence[Candidate
         [
             "→" if one.id in ids else "",
             one.id,
-            str(one.realization.index),
+            str(one.index),
             *(number(one.metrics[name]) if name in one.metrics else "" for name in metrics),
-            duration(one.realization.stopped - one.realization.started),
-            age(one.realization.started),
+            duration(one.stopped - one.started),
+            age(one.started),
         ]
         for one in candidates
         if one.id in visible
     ]
     left = len(candidates) - len(rows)
-    title = f"{paint(node.name, 'bold')}: {matcher!r} of {len(candidates)} realizations"
+    title = f"{paint(node.name, 'bold')}: {shown_matcher(matcher)} of {len(candidates)} realizations"
     shown_table = table(rows, ["", "id", "#", *metrics, "took", "when"], sys.stderr)
     body = "\n".join(f"  {line}" for line in shown_table.splitlines())
     return f"{title}\n{body}" + (f"\n  {dim(f'and {left} more')}" if left else "")

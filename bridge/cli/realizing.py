@@ -6,17 +6,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any, cast, get_args
 
-from bridge.realize.choosing import Choice
+from bridge.realize.choosing import Choice, matcher_of
 from bridge.realize.engine import Options, Outcome, realize
+from bridge.realize.matchers import shown
 from bridge.realize.places import Places
 from bridge.realize.workers import default_jobs
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import Builder
+from bridge.stages.values import Builder, amount
 
 from .progress import Progress
 from .render import print_json
-from .setting import find_nix, open_located, plan_of
+from .setting import assignment, find_nix, open_located, plan_of, realization_named
 
 __all__ = ["realize_command", "stage_json"]
 
@@ -26,6 +27,10 @@ def realize_command(
     *,
     jobs: int | None,
     rebuild: Sequence[str],
+    more: Sequence[str],
+    redo: Sequence[str],
+    previous: Sequence[str],
+    resources: Sequence[str],
     builder: str,
     dry_run: bool,
     keep_going: bool,
@@ -45,6 +50,13 @@ def realize_command(
         keep_going=keep_going,
         builder=cast(Builder, builder),
         rebuild=frozenset(rebuild),
+        more=dict(map(_more, more)),
+        redo=tuple(realization_named(opened, one) for one in redo),
+        previous={
+            name: realization_named(opened, one)
+            for name, one in (assignment(text, "--from STAGE=ID") for text in previous)
+        },
+        resources=dict(map(_resource, resources)),
         dry_run=dry_run,
     )
     with Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress:
@@ -58,6 +70,21 @@ def realize_command(
         for node in plan.targets:
             for path in target_paths(outcome.choices[node], places):
                 print(path)
+
+
+def _more(text: str) -> tuple[str, int]:
+    name, count = assignment(text, "--more STAGE=COUNT")
+    if not count.isdecimal() or not int(count):
+        raise TargetError(f"--more {text}: {count!r} is no number of realizations")
+    return name, int(count)
+
+
+def _resource(text: str) -> tuple[str, int]:
+    name, value = assignment(text, "--resource NAME=AMOUNT")
+    try:
+        return name, amount(value)
+    except ValueError as error:
+        raise TargetError(f"--resource {text}: {error}", hint="such as gpu=2 or mem=64G") from None
 
 
 def target_paths(choice: Choice, places: Places) -> list[str]:
@@ -76,6 +103,7 @@ def _print_pending(outcome: Outcome) -> None:
 
 def _outcome_json(plan: Plan, outcome: Outcome, places: Places) -> dict[str, Any]:
     return {
+        "built": not outcome.pending,
         "targets": [
             {
                 "stage": node.name,
@@ -95,16 +123,18 @@ def stage_json(node: Node, outcome: Outcome) -> dict[str, Any]:
         return value
     value["resolved"] = choice.resolved.path
     chosen = {one.id for one in choice.chosen}
+    value["match"] = shown(matcher_of(node))
     value["realizations"] = [
         {
             "id": one.id,
             "chosen": one.id in chosen,
-            "outputs": dict(one.realization.outputs),
+            "outputs": dict(one.outputs),
             "metrics": dict(one.metrics),
-            "index": one.realization.index,
-            "runner": one.realization.runner,
-            "started": one.realization.started,
-            "stopped": one.realization.stopped,
+            "index": one.index,
+            "result": one.result,
+            "runner": one.field("runner"),
+            "started": one.started,
+            "stopped": one.stopped,
         }
         for one in choice.candidates
     ]

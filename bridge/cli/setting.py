@@ -13,8 +13,9 @@ from bridge.stages.load import load_targets
 from bridge.stages.plan import Plan, instantiate, override
 from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, open_store
+from bridge.store.trace import Realization, find_realizations
 
-__all__ = ["find_nix", "open_located", "plan_of", "target_folder"]
+__all__ = ["assignment", "find_nix", "open_located", "plan_of", "realization_named", "target_folder"]
 
 
 def target_folder(target: str | None) -> Path:
@@ -60,6 +61,30 @@ def plan_of(target: str, settings: Sequence[str] = ()) -> Plan:
     from .evaluating import NixEvaluator
 
     return instantiate(stages, NixEvaluator(nix))
+
+
+def realization_named(store: Store, beginning: str) -> Realization:
+    """The one realization whose id begins so.
+
+    Raises
+    ------
+    TargetError
+        If there is none, or are several.
+    """
+    found = find_realizations(store, beginning)
+    if not found:
+        raise TargetError(f"no realization has an id that begins with {beginning!r}", hint="nixbridge ls lists them")
+    if len(found) > 1:
+        raise TargetError(f"{len(found)} realizations have ids that begin with {beginning!r}", hint="write more of it")
+    return found[0]
+
+
+def assignment(text: str, option: str) -> tuple[str, str]:
+    """The two sides of NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise TargetError(f"{text!r} says no name and value", hint=f"write {option}")
+    return name, value
 
 
 def _setting(text: str) -> tuple[tuple[str, str], object]:

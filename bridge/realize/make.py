@@ -58,7 +58,7 @@ class Maker:
             self.context.report(Started(task.node, "fetch"))
             return fetch(self.context, task)
         self._provide(task)
-        task = replace(task, inputs=tuple(self._input_closure(task)))
+        task = replace(task, inputs=tuple(self.input_closure(task)))
         if isinstance(recipe, PythonRecipe):
             self.context.report(Started(task.node, "python", task.index))
             return run_python(self.context, self.executor, task)
@@ -74,8 +74,8 @@ class Maker:
         resolved = task.resolved
         add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
 
-    def _input_closure(self, task: Task) -> list[str]:
-        """Store paths that the task can see."""
+    def input_closure(self, task: Task) -> list[str]:
+        """Store paths that the task can see: what it names, and all that these refer to."""
         seen: dict[str, None] = {}
         in_nix = []
         stack = list(task.resolved.derivation.input_srcs)

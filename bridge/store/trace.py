@@ -26,6 +26,7 @@ __all__ = [
     "Realization",
     "Result",
     "Runner",
+    "find_realizations",
     "ids_of",
     "read_file",
     "read_realization",
@@ -233,6 +234,21 @@ def read_file(folder: str, identity: str) -> Realization | None:
     except FileNotFoundError:
         return None
     return read_realization(data, identity, path)
+
+
+def find_realizations(store: Store, beginning: str) -> list[Realization]:
+    """The realizations whose ids begin so."""
+    if not beginning.isalnum():
+        return []
+    found = []
+    with os.scandir(store.trace) as folders:
+        for folder in folders:
+            names = record_names(folder.path) if folder.is_dir() else []
+            for identity in ids_of(name for name in names if name.startswith(beginning)):
+                one = read_file(folder.path, identity)
+                if one is not None:
+                    found.append(one)
+    return found
 
 
 def resolved_derivations(store: Store) -> list[str]:
