@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .realize.matchers import Candidate, best, by, every, exact, latest, only, some, top, where
     from .stages.define import fetchurl, flake, host, nix, shell, source, stage
     from .stages.plan import Plan, instantiate
-    from .stages.values import Stage, out
+    from .stages.values import Stage, each, out
     from .store.layout import Store, open_store
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "Store",
     "best",
     "by",
+    "each",
     "every",
     "exact",
     "fetchurl",
@@ -61,7 +62,7 @@ _HOMES = {
     "realize.matchers": ["Candidate", "best", "by", "every", "exact", "latest", "only", "some", "top", "where"],
     "stages.define": ["fetchurl", "flake", "host", "shell", "source", "stage"],
     "stages.plan": ["Plan", "instantiate"],
-    "stages.values": ["Stage", "out"],
+    "stages.values": ["Stage", "each", "out"],
     "store.layout": ["Store", "open_store"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -86,6 +86,13 @@ def realize(
     builder: Annotated[
         str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
     ] = "auto",
+    executor: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What runs Python stages: fork, dask, dask://HOST:PORT, MODULE:FACTORY."),
+    ] = "fork",
+    executor_cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where large objects pass through to an executor's workers.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
     keep_going: Annotated[
         bool, typer.Option("-k", "--keep-going", help="Go on with what does not need a stage that failed.")
@@ -110,6 +117,8 @@ def realize(
         previous=previous or [],
         resources=resource or [],
         builder=builder,
+        executor=executor,
+        executor_cache=executor_cache,
         dry_run=dry_run,
         keep_going=keep_going,
         print_logs=print_logs,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from bridge.realize.choosing import Choice, matcher_of
@@ -32,6 +34,8 @@ def realize_command(
     previous: Sequence[str],
     resources: Sequence[str],
     builder: str,
+    executor: str,
+    executor_cache: Path | None,
     dry_run: bool,
     keep_going: bool,
     print_logs: bool,
@@ -47,6 +51,7 @@ def realize_command(
     nix = None if builder == "local" and not any(node.foreign for node in plan.nodes) else find_nix()
     options = Options(
         jobs=jobs or default_jobs(),
+        executor_cache=executor_cache,
         keep_going=keep_going,
         builder=cast(Builder, builder),
         rebuild=frozenset(rebuild),
@@ -59,8 +64,19 @@ def realize_command(
         resources=dict(map(_resource, resources)),
         dry_run=dry_run,
     )
-    with Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress:
-        outcome = realize(plan, opened, nix=nix, options=options, report=progress)
+    if executor == "fork" or dry_run:
+        with Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress:
+            outcome = realize(plan, opened, nix=nix, options=options, report=progress)
+    else:
+        # Imported late, like Dask itself: what runs here needs none of it.
+        from bridge.realize.executors import executor_named
+
+        with (
+            executor_named(executor, jobs) as named,
+            Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress,
+        ):
+            options = replace(options, jobs=named.jobs)
+            outcome = realize(plan, opened, nix=nix, options=options, report=progress, executor=named.executor)
     places = Places(opened, nix)
     if json:
         print_json(_outcome_json(plan, outcome, places))
@@ -119,9 +135,9 @@ def stage_json(node: Node, outcome: Outcome) -> dict[str, Any]:
     """A stage of an outcome, for `--json`."""
     value: dict[str, Any] = {"stage": node.name, "path": node.path, "missing": outcome.pending.get(node, 0)}
     choice = outcome.choices.get(node)
-    if choice is None or choice.resolved is None:
+    if choice is None or not choice.resolved:
         return value
-    value["resolved"] = choice.resolved.path
+    value["resolved"] = [one.path for one in choice.resolved]
     chosen = {one.id for one in choice.chosen}
     value["match"] = shown(matcher_of(node))
     value["realizations"] = [

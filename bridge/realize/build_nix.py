@@ -37,10 +37,10 @@ _GOALS = 100
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What came of a call of nix-build; stages that are in neither were not reached."""
+    """What came of a call of nix-build, by derivation; those that are in neither were not reached."""
 
-    made: Mapping[Node, Realization]
-    failed: Mapping[Node, BridgeError]
+    made: Mapping[str, Realization]
+    failed: Mapping[str, BridgeError]
 
 
 @dataclass(slots=True)
@@ -205,8 +205,10 @@ class NixBuilder:
         NixError
             If nothing could be built for a reason that is no stage's.
         """
-        failed: dict[Node, BridgeError] = {}
-        tasks = self._prepared(tasks, failed)
+        failed: dict[str, BridgeError] = {}
+        every = tasks
+        tasks = self._prepared(every, failed)
+        unprepared = {task.node for task in every if task.resolved.path in failed}
         by_drv = {task.resolved.path: task for task in tasks}
         needed_by_others = {path for task in tasks for path in task.resolved.derivation.input_drvs}
         goals = [path for path in by_drv if path not in needed_by_others]
@@ -255,22 +257,23 @@ class NixBuilder:
         blamed = {path for error in errors for path in error.failed}
         if errors and not made and not blamed:
             raise errors[0]
-        unmade = {task.node for task in tasks if task.node not in made} | failed.keys()
+        unmade = {task.node for task in tasks if task.resolved.path not in made} | unprepared
         for task in tasks:
             # Without keep_going, Nix stops others when one fails: these did not fail.
             to_blame = keep_going or not blamed or task.resolved.path in blamed
-            if task.node in unmade and to_blame and unmade.isdisjoint(task.node.inputs):
-                failed[task.node] = _failure(task, errors, seen[task.resolved.path])
+            if task.resolved.path not in made and to_blame and unmade.isdisjoint(task.node.inputs):
+                failed[task.resolved.path] = _failure(task, errors, seen[task.resolved.path])
         return Built(made, failed)
 
-    def finished(self, tasks: Sequence[Task]) -> dict[Node, Realization]:
+    def finished(self, tasks: Sequence[Task]) -> dict[str, Realization]:
         """Record and root those tasks whose outputs Nix has by now, also of a call that still runs."""
         with self._lock:
             new = self._take([task for task in tasks if task.resolved.path not in self._made])
             self._made.update((one.drv, one) for one in new)
-            return {task.node: self._made[task.resolved.path] for task in tasks if task.resolved.path in self._made}
+            paths = [task.resolved.path for task in tasks]
+            return {path: self._made[path] for path in paths if path in self._made}
 
-    def _prepared(self, tasks: Sequence[Task], failed: dict[Node, BridgeError]) -> list[Task]:
+    def _prepared(self, tasks: Sequence[Task], failed: dict[str, BridgeError]) -> list[Task]:
         """Those tasks that Nix has all inputs for; why not, for the others."""
         try:
             self.prepare(tasks)
@@ -282,7 +285,7 @@ class NixBuilder:
                     self.prepare([task])
                     ready.append(task)
                 except BuildError as error:
-                    failed[task.node] = error
+                    failed[task.resolved.path] = error
             return ready
 
     def _take(self, tasks: Sequence[Task]) -> list[Realization]:

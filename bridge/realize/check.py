@@ -78,7 +78,7 @@ def check(
     ]
     for node in wanted:
         choice = outcome.choices.get(node)
-        if choice is None or choice.resolved is None:
+        if choice is None or not choice.resolved:
             raise RealizeError(f"the stage {node.name} is not realized", hint="run nixbridge realize first")
         for one in choice.chosen:
             realization = one.realization
@@ -95,15 +95,14 @@ def check(
 def _again(
     context: Context, executor: Executor, outcome: Outcome, choice: Choice, realization: Realization
 ) -> list[Difference]:
-    assert choice.resolved is not None
+    resolved = next(one for one in choice.resolved if one.path == realization.drv)
     previous = find_realizations(context.store, realization.previous) if realization.previous else [None]
     if not previous:
         raise RealizeError(f"the realization {realization.previous} is gone, which {realization.id} went on from")
-    task = Task(choice.node, choice.resolved, (), realization.index, realization.seed, previous[0])
+    task = Task(choice.node, resolved, (), realization.index, realization.seed, previous[0])
     inputs = Maker(context, executor, outcome.choices, None).input_closure(task)
     task = replace(task, inputs=tuple(inputs))
     with _store_beside(context.store) as store:
-        resolved = task.resolved
         add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
         there = replace(context, store=store, places=Places(context.store, context.places.nix))
         made = run_python(there, executor, task) if realization.runner == "python" else build_local(there, task)

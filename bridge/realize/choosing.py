@@ -43,20 +43,20 @@ class Choice:
     Parameters
     ----------
     resolved
-        The resolved derivation; None for a source.
+        The resolved derivations: one, or of a mapped stage as many as it is mapped over; none for a source.
     many
         Whether it goes on as a list.
     """
 
     node: Node
-    resolved: Instantiated | None
+    resolved: tuple[Instantiated, ...]
     candidates: tuple[Candidate, ...]
     chosen: tuple[Candidate, ...]
     many: bool
 
     def paths(self, output: str) -> str | list[str]:
         """The store path of an output, or the paths where several were chosen."""
-        if self.resolved is None:
+        if not self.resolved:
             return self.node.path
         found = [one.outputs[output] for one in self.chosen]
         return found if self.many else found[0]

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation import Instantiated
@@ -38,12 +40,13 @@ from .errors import BuildError, Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
 from .matchers import Candidate, apply, takes_many
 from .places import Places
-from .schedule import Durations, Grant, Queue, machine
+from .schedule import CPU, Durations, Grant, Queue, machine
 from .task import Context, Task
 from .workers import ForkExecutor, default_jobs
 
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
+    from .elsewhere import Elsewhere
 
 __all__ = ["Options", "Outcome", "realize"]
 
@@ -75,6 +78,8 @@ class Options:
         Names of stages to the realization that new ones go on from.
     resources
         What this machine has, where that is not what is found out: amounts by name.
+    executor_cache
+        Where large objects pass through to workers that see this folder but not the store.
     dry_run
         Whether to look only.
     """
@@ -87,6 +92,7 @@ class Options:
     redo: tuple[Realization, ...] = ()
     previous: Mapping[str, Realization] = field(default_factory=dict)
     resources: Mapping[str, int] = field(default_factory=dict)
+    executor_cache: Path | None = None
     dry_run: bool = False
 
 
@@ -125,7 +131,7 @@ def realize(
     nix
         The Nix to build with, if there is one.
     executor
-        What runs Python stages: any executor whose workers share the file system; forks without it.
+        What runs Python stages; forks without it. It stays open.
 
     Raises
     ------
@@ -154,8 +160,7 @@ class _Engine:
         self._context = Context(store, Places(store, nix), report)
         self._installation = nix
         self._nix: NixBuilder | None = None
-        self._own_executor = ForkExecutor() if executor is None else None
-        self._executor: Executor = executor or self._own_executor  # type: ignore[assignment]
+        self._executor = ForkExecutor() if executor is None else _elsewhere(executor, store, options)
         self._threads: ThreadPoolExecutor | None = None
         self._nix_thread: ThreadPoolExecutor | None = None
 
@@ -181,8 +186,13 @@ class _Engine:
         self._grants: dict[Future[Any], Grant] = {}
         self._durations = Durations(store)
         self._ways = self._durations.ways(plan)
-        self._queue = Queue({**machine(os.environ, options.jobs), **options.resources}, os.environ)
+        self._queue = Queue({**self._capacity(), **options.resources}, os.environ)
         self._asked = _asked(plan, options)
+
+    def _capacity(self) -> Mapping[str, int]:
+        """What there is of each resource, where the runs are made."""
+        there = None if isinstance(self._executor, ForkExecutor) else self._executor.capacity
+        return machine(os.environ, self._options.jobs) if there is None else {**there, CPU: self._options.jobs}
 
     # ---------------------------------------------------------------------------------- the loop
 
@@ -253,64 +263,78 @@ class _Engine:
         if node.source is not None:
             if node in self._plan.targets and not self._options.dry_run:
                 add_nar(self._context.store, node.path, node.source.chunks)
-            self._done(Choice(node, None, (), (), many=False))
+            self._done(Choice(node, (), (), (), many=False))
             return
         resolved = self._resolved(node)
         if resolved is None:
             self._will_run(node, node.stage.policy.realizations)
             return
-        candidates = self._candidates(node, resolved)
+        found = self._look_at(node, resolved)
         if self._options.dry_run:
-            self._look(node, resolved, candidates)
+            self._look(node, found)
             return
-        missing = self._missing(node, candidates)
-        if missing == 0:
-            self._choose(node, resolved, candidates)
+        missing = [self._missing(node, one) for one in found]
+        if not any(missing):
+            self._choose(node, found)
         elif self._lock(node, resolved):
             # What another process did while we waited counts.
-            candidates = self._candidates(node, resolved)
-            missing = self._missing(node, candidates)
-            if missing == 0:
-                self._choose(node, resolved, candidates)
+            found = self._look_at(node, resolved)
+            missing = [self._missing(node, one) for one in found]
+            if any(missing):
+                self._start(node, found, missing)
             else:
-                self._start(node, resolved, candidates, missing)
+                self._choose(node, found)
 
-    def _look(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
+    def _look(self, node: Node, found: list[_Found]) -> None:
         """Say what there is, also where the matcher can not choose."""
         try:
-            missing = self._missing(node, candidates)
+            missing = sum(self._missing(node, one) for one in found)
         except MatchError as error:
             self._report(Note(f"{node.name}: {error}"))
             missing = 1
         if missing:
-            self._candidates_seen[node] = tuple(candidates)
+            self._candidates_seen[node] = tuple(candidate for one in found for candidate in one.candidates)
             self._will_run(node, missing)
         else:
-            self._choose(node, resolved, candidates)
+            self._choose(node, found)
 
-    def _resolved(self, node: Node) -> Instantiated | None:
-        """The resolved derivation, or None where (dry run) an input is not realized yet."""
+    def _resolved(self, node: Node) -> list[Instantiated] | None:
+        """The resolved derivations, or None where (dry run) an input is not realized yet."""
         if not node.waits:
-            return node.instantiated
+            assert node.instantiated is not None
+            return [node.instantiated]
         if any(used not in self._choices for used in node.inputs):
             return None
-        return resolve(node, lambda used, output: self._choices[used].paths(output))
+        if node.mapped is None:
+            return [resolve(node, lambda used, output: self._choices[used].paths(output))]
+        return [
+            resolve(node, partial(self._path_of_one, node.mapped, one)) for one in self._choices[node.mapped].chosen
+        ]
+
+    def _path_of_one(self, mapped: Node, one: Candidate, used: Node, output: str) -> str | list[str]:
+        return one.outputs[output] if used is mapped else self._choices[used].paths(output)
+
+    def _look_at(self, node: Node, resolved: Sequence[Instantiated]) -> list[_Found]:
+        return [_Found(one, self._candidates(node, one)) for one in resolved]
 
     def _candidates(self, node: Node, resolved: Instantiated) -> list[Candidate]:
         return candidates_of(self._context.places, node, resolved.path, by_nix=self._goes_to_nix(node))
 
-    def _missing(self, node: Node, candidates: Sequence[Candidate]) -> int:
+    def _missing(self, node: Node, found: _Found) -> int:
         """How many realizations must be made before the matcher is asked (again)."""
         if node in self._asked:
             return self._asked[node].count
-        return missing_of(node, candidates, tried=node in self._tried)
+        return missing_of(node, found.candidates, tried=node in self._tried)
 
-    def _choose(self, node: Node, resolved: Instantiated, candidates: list[Candidate]) -> None:
+    def _choose(self, node: Node, found: list[_Found]) -> None:
         self._release(node)
         matcher = matcher_of(node)
-        chosen = apply(matcher, candidates) or []
+        chosen = [one for each in found for one in apply(matcher, each.candidates) or []]
+        candidates = [one for each in found for one in each.candidates]
+        many = node.mapped is not None or takes_many(matcher, chosen)
         self._report(Chosen(node, matcher, candidates, chosen))
-        self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), takes_many(matcher, chosen)))
+        resolved = tuple(one.resolved for one in found)
+        self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), many))
 
     def _done(self, choice: Choice) -> None:
         self._choices[choice.node] = choice
@@ -329,13 +353,15 @@ class _Engine:
 
     # -------------------------------------------------------------------------------- locks
 
-    def _lock(self, node: Node, resolved: Instantiated) -> bool:
-        """Take the stage's lock; if another process has it, the node is looked at again soon."""
+    def _lock(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
+        """Take the stage's locks; if another process has one, the node is looked at again soon."""
         if node in self._locks:
             return True
         stack = ExitStack()
-        name = base_name(resolved.path)
-        if stack.enter_context(try_lock(self._context.store, name)):
+        for name in sorted({base_name(one.path) for one in resolved}):
+            if not stack.enter_context(try_lock(self._context.store, name)):
+                break
+        else:
             self._locks[node] = stack
             self._blocked.pop(node, None)
             return True
@@ -368,7 +394,7 @@ class _Engine:
             )
         return self._installation is not None
 
-    def _start(self, node: Node, resolved: Instantiated, candidates: Sequence[Candidate], missing: int) -> None:
+    def _start(self, node: Node, found: Sequence[_Found], missing: Sequence[int]) -> None:
         asked = self._asked.pop(node, _Asked())
         self._clean_up()
         if self._installation is not None and self._nix is None:
@@ -377,14 +403,17 @@ class _Engine:
 
             self._nix = NixBuilder(self._context, self._installation)
         if self._goes_to_nix(node) and self._nix_works(node):
-            self._for_nix.append(Task(node, resolved, ()))
+            self._for_nix += [Task(node, one.resolved, ()) for one, count in zip(found, missing, strict=True) if count]
             return
-        previous = asked.previous or self._previous(node, candidates)
-        indices = [one.index for one in asked.redo]
-        indices += unused_indices(self._context.store, resolved.path, missing - len(indices))
-        self._runs[node] = len(indices)
-        for index in indices:
-            task = Task(node, resolved, (), index, _seed(resolved.path, index), previous)
+        tasks = []
+        for one, count in zip(found, missing, strict=True):
+            drv = one.resolved.path
+            previous = asked.previous or self._previous(node, one.candidates)
+            indices = [made.index for made in asked.redo if made.drv == drv]
+            indices += unused_indices(self._context.store, drv, count - len(indices))
+            tasks += [Task(node, one.resolved, (), index, _seed(drv, index), previous) for index in indices]
+        self._runs[node] = len(tasks)
+        for task in tasks:
             self._queue.put(task, self._ways[node])
 
     def _previous(self, node: Node, candidates: Sequence[Candidate]) -> Realization | None:
@@ -405,7 +434,9 @@ class _Engine:
             self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
         maker = Maker(self._context, self._executor, self._choices, self._nix)
         for task, grant in self._queue.take():
-            future = self._threads.submit(maker.make, replace(task, environ=grant.environ))
+            # Which GPUs a run gets elsewhere, its worker knows.
+            environ = grant.environ if isinstance(self._executor, ForkExecutor) else {}
+            future = self._threads.submit(maker.make, replace(task, environ=environ))
             self._running[future] = task
             self._grants[future] = grant
 
@@ -446,21 +477,23 @@ class _Engine:
 
     def _with_dependents(self, tasks: list[Task]) -> list[Task]:
         """The tasks, and those above them that Nix can build in the same call."""
-        group = {task.node: task for task in tasks}
-        pending = deque(group)
+        group = list(tasks)
+        nodes = {task.node for task in tasks}
+        pending = deque(nodes)
         while pending:
             for node in self._dependents[pending.popleft()]:
-                if node in group or node.waits or node.instantiated is None or not self._goes_to_nix(node):
+                if node in nodes or node.waits or node.instantiated is None or not self._goes_to_nix(node):
                     continue
-                if not all(used in group or used in self._choices for used in node.inputs):
+                if not all(used in nodes or used in self._choices for used in node.inputs):
                     continue
                 # In this order: what another process did before we had the lock counts.
-                if not self._lock(node, node.instantiated) or self._candidates(node, node.instantiated):
+                if not self._lock(node, [node.instantiated]) or self._candidates(node, node.instantiated):
                     self._release(node)
                     continue
-                group[node] = Task(node, node.instantiated, ())
+                group.append(Task(node, node.instantiated, ()))
+                nodes.add(node)
                 pending.append(node)
-        return list(group.values())
+        return group
 
     # ------------------------------------------------------------------------------ finishing
 
@@ -499,34 +532,37 @@ class _Engine:
             ]
             if not awaited or self._nix is None:
                 continue
-            for node, made in self._nix.finished(awaited).items():
-                tasks[:] = [task for task in tasks if task.node != node]
-                self._take_from_nix(node, made)
+            made = self._nix.finished(awaited)
+            tasks[:] = [task for task in tasks if task.resolved.path not in made]
+            for task in awaited:
+                if task.resolved.path in made:
+                    self._take_from_nix(task.node, made[task.resolved.path], tasks)
 
-    def _take_from_nix(self, node: Node, made: Realization) -> None:
+    def _take_from_nix(self, node: Node, made: Realization, left: Sequence[Task]) -> None:
         self._tried.add(node)
         self._durations.note(node.name, made.stopped - made.started)
         self._report(Finished(node, made))
-        if all(used in self._choices for used in node.inputs):
+        # Of a mapped stage more may still be on their way.
+        if all(used in self._choices for used in node.inputs) and all(task.node is not node for task in left):
             self._ready.append(node)
 
     def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
         error = future.exception()
         if error is not None and not isinstance(error, BridgeError):
             raise error
-        made: Mapping[Node, Realization] = {} if error is not None else future.result().made
-        failed: Mapping[Node, BridgeError] = {} if error is not None else future.result().failed
+        made: Mapping[str, Realization] = {} if error is not None else future.result().made
+        failed: Mapping[str, BridgeError] = {} if error is not None else future.result().failed
+        left = [task for task in tasks if task.resolved.path in made]
+        while left:
+            task = left.pop()
+            self._take_from_nix(task.node, made[task.resolved.path], left)
         for task in tasks:
-            if task.node in made:
-                self._take_from_nix(task.node, made[task.node])
-        for task in tasks:
-            node = task.node
-            if node in made:
+            node, drv = task.node, task.resolved.path
+            if drv in made:
                 continue
-            reached = all(used in self._choices for used in node.inputs)
-            if node in failed:
-                self._fail(node, failed[node])
-            elif isinstance(error, BridgeError) and reached:
+            if drv in failed:
+                self._fail(node, failed[drv])
+            elif isinstance(error, BridgeError) and all(used in self._choices for used in node.inputs):
                 self._fail(node, error)
             else:
                 self._release(node)
@@ -557,25 +593,32 @@ class _Engine:
             future.cancel()
         left = set(self._running)
         for sent in (signal.SIGTERM, signal.SIGKILL):
-            if self._own_executor is not None and left:
-                self._own_executor.stop(sent)
+            if left:
+                self._executor.stop(sent)
             _, left = wait(left, timeout=_GRACE)
         self._running.clear()
 
     def _close(self) -> None:
-        if self._own_executor is not None and self._context.cancelled.is_set():
+        if self._context.cancelled.is_set():
             # Where a second Ctrl-C came while the first was obeyed.
-            self._own_executor.stop(signal.SIGKILL)
+            self._executor.stop(signal.SIGKILL)
         for pool in (self._threads, self._nix_thread):
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
-        if self._own_executor is not None:
-            self._own_executor.shutdown()
+        self._executor.shutdown()
         if self._nix is not None:
             self._nix.close()
         for held in self._locks.values():
             held.close()
         self._locks.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A resolved derivation and what there is of it."""
+
+    resolved: Instantiated
+    candidates: list[Candidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -619,6 +662,13 @@ def _asked(plan: Plan, options: Options) -> dict[Node, _Asked]:
                 hint="its code, its config or its inputs have changed since",
             )
     return found
+
+
+def _elsewhere(executor: Executor, store: Store, options: Options) -> Elsewhere:
+    # Imported late: most runs need none of it.
+    from .elsewhere import Elsewhere
+
+    return Elsewhere(executor, store, options.executor_cache)
 
 
 def _kept_failure(made: Realization) -> BuildError:

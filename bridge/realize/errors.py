@@ -7,7 +7,18 @@ from typing import Any
 
 from bridge.formats.errors import BridgeError
 
-__all__ = ["BuildError", "FetchError", "Interrupted", "MatchError", "PromiseError", "RealizeError", "WorkerError"]
+__all__ = [
+    "BuildError",
+    "ExecutorError",
+    "FetchError",
+    "GivenUpError",
+    "Interrupted",
+    "MatchError",
+    "PromiseError",
+    "RealizeError",
+    "WorkerDiedError",
+    "WorkerError",
+]
 
 
 class RealizeError(BridgeError):
@@ -47,6 +58,18 @@ class MatchError(BridgeError):
 
 class WorkerError(BridgeError):
     """A worker process that can not be had."""
+
+
+class WorkerDiedError(WorkerError):
+    """A run over which worker after worker died."""
+
+
+class GivenUpError(WorkerError):
+    """A run that its executor has given up, for no fault of the run's: it can be handed in again."""
+
+
+class ExecutorError(BridgeError):
+    """An executor that can not be had."""
 
 
 class Interrupted(BridgeError):  # noqa: N818

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,11 @@ from .events import Started
 from .fetch import fetch
 from .run_python import run_python
 from .task import Context, Task
+from .workers import ForkExecutor
 
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
+    from .elsewhere import Elsewhere
 
 __all__ = ["Maker"]
 
@@ -40,7 +41,7 @@ class Maker:
     """
 
     context: Context
-    executor: Executor
+    executor: ForkExecutor | Elsewhere
     choices: Mapping[Node, Choice]
     nix: NixBuilder | None
 

@@ -14,24 +14,28 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation.json import STRUCTURED
-from bridge.formats.store_path import base_name
-from bridge.stages.values import PythonRecipe
+from bridge.formats.store_path import STORE_PATH, base_name
+from bridge.stages.values import PythonRecipe, amount
 from bridge.store.durable import disk_errors
 from bridge.store.objects import add_output, remove_tree
 from bridge.store.trace import Realization, Result, record
 
 from . import worker
-from .errors import BuildError, Interrupted, PromiseError
+from .errors import BuildError, Interrupted, PromiseError, WorkerDiedError
 from .events import Phase, Retrying
 from .task import Context, Task, how_it_ended, log_tail, work_folder
+from .workers import ForkExecutor
+
+if TYPE_CHECKING:
+    from .elsewhere import Elsewhere
 
 __all__ = ["run_python"]
 
@@ -39,7 +43,7 @@ _POLL = 0.5
 _LONGEST_BACKOFF = 600.0
 
 
-def run_python(context: Context, executor: Executor, task: Task) -> Realization:
+def run_python(context: Context, executor: ForkExecutor | Elsewhere, task: Task) -> Realization:
     """Make one realization of a Python stage and record it; where the stage keeps failures, also a failed one.
 
     Raises
@@ -77,7 +81,7 @@ class _Attempt:
     started: float
 
 
-def _attempt(context: Context, executor: Executor, task: Task, number: int) -> Realization:
+def _attempt(context: Context, executor: ForkExecutor | Elsewhere, task: Task, number: int) -> Realization:
     context.check()
     store = context.store
     policy = task.node.stage.policy
@@ -88,7 +92,7 @@ def _attempt(context: Context, executor: Executor, task: Task, number: int) -> R
         ended: Mapping[str, Any] = {"cpu": 0.0, "memory": 0}
         result: dict[str, Any] = {}
         try:
-            ended = _wait(context, executor.submit(worker.run_job, job))
+            ended = _run(one, executor, job)
             context.check()
             result = _result(folder / "result.json")
             _raise_failure(one, ended, result)
@@ -174,12 +178,14 @@ def _job(one: _Attempt) -> dict[str, Any]:
     recipe, policy = task.node.stage.recipe, task.node.stage.policy
     assert isinstance(recipe, PythonRecipe)
     attributes = json.loads(task.resolved.derivation.env[STRUCTURED])
+    inputs = attributes["inputs"]
+    objects = _objects(context, [attributes["code"], *_texts(inputs.values()), *_previous_paths(task)])
     arguments: dict[str, Any] = {name: {"value": value} for name, value in attributes["config"].items()}
-    for name, value in attributes["inputs"].items():
+    for name, value in inputs.items():
         if isinstance(value, list):
-            arguments[name] = {"paths": [context.places.translate(path, {}) for path in value]}
+            arguments[name] = {"paths": [context.places.translate(path, objects) for path in value]}
         else:
-            arguments[name] = {"path": context.places.translate(value, {})}
+            arguments[name] = {"path": context.places.translate(value, objects)}
     for name, path in attributes["promises"].items():
         arguments[name] = {"promise": path}
     work = folder / "work"
@@ -192,27 +198,64 @@ def _job(one: _Attempt) -> dict[str, Any]:
     return {
         "arguments": arguments,
         "checkpoint": str(one.checkpoint),
-        "code": str(context.places.find(attributes["code"])),
+        "code": str(objects[attributes["code"]]),
         "environ": dict(task.environ),
         "function": attributes["function"],
         "index": task.index,
         "limits": {name: value for name, value in limits.items() if value is not None},
         "log": str(one.log),
+        "objects": {path: str(place) for path, place in objects.items()},
         "out": str(folder / "out"),
         "positions": str(positions),
-        "previous": _previous(context, task.previous),
+        "previous": _previous(task.previous, objects),
+        "resources": {name: amount(value) for name, value in policy.resources.items()},
         "result": str(folder / "result.json"),
         "run": recipe.run,
         "seed": task.seed,
+        "stage": task.node.name,
         "work": str(work),
     }
 
 
-def _previous(context: Context, previous: Realization | None) -> dict[str, Any] | None:
+def _texts(inputs: Iterable[str | list[str]]) -> Iterator[str]:
+    """The inputs, those of lists as well."""
+    for value in inputs:
+        yield from [value] if isinstance(value, str) else value
+
+
+def _previous_paths(task: Task) -> list[str]:
+    return [] if task.previous is None else [task.previous.outputs["out"]]
+
+
+def _objects(context: Context, texts: Iterable[str]) -> dict[str, Path]:
+    """Where the objects lie that the texts name."""
+    paths = dict.fromkeys(found[0] for text in texts for found in STORE_PATH.finditer(text))
+    return {path: place for path in paths if (place := context.places.find(path)) is not None}
+
+
+def _previous(previous: Realization | None, objects: Mapping[str, Path]) -> dict[str, Any] | None:
     if previous is None:
         return None
-    path = context.places.find(previous.outputs["out"])
+    path = objects[previous.outputs["out"]]
     return {"id": previous.id, "path": str(path), "metrics": dict(previous.metrics)}
+
+
+def _run(one: _Attempt, executor: ForkExecutor | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(executor, ForkExecutor):
+        return _wait(one.context, executor.submit(worker.run_job, job))
+    try:
+        return executor.run(job, one.context.cancelled)
+    except WorkerDiedError as error:
+        stage = one.task.node.stage
+        raise BuildError(
+            f"the stage {stage.name} was run by workers that died: {error.message}",
+            stage=stage.name,
+            log_tail=log_tail(one.log),
+            reason="killed",
+            hint="did they run out of memory? the executor's own logs may say why",
+            file=stage.place.file,
+            line=stage.place.line,
+        ) from error
 
 
 def _wait(context: Context, future: Future[dict[str, Any]]) -> dict[str, Any]:

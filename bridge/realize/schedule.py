@@ -29,7 +29,7 @@ from bridge.store.layout import Store
 from .errors import RealizeError
 from .task import Task
 
-__all__ = ["Durations", "Queue", "machine"]
+__all__ = ["CPU", "Durations", "Queue", "machine"]
 
 CPU, GPU, MEMORY = "cpu", "gpu", "mem"
 _UNKNOWN = 1.0

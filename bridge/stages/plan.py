@@ -81,6 +81,8 @@ class Node:
         What the stage itself means as an input; for what Nix evaluated, maybe not `out`.
     foreign
         Whether Nix made the derivation, and its closure is in the Nix store.
+    mapped
+        The input that the stage is mapped over: it is made for each realization that was chosen of that.
     """
 
     stage: Stage
@@ -91,6 +93,7 @@ class Node:
     inputs: tuple[Node, ...]
     default_output: str = "out"
     foreign: bool = False
+    mapped: Node | None = None
 
     def __repr__(self) -> str:
         return f"<node {self.name} {self.path}>"
@@ -242,7 +245,26 @@ def _node(
 
             drv = derivation_of(stage, recipe, parts, text)
             instantiated = instantiate_derivation(drv, input_modulo)
-            return Node(stage, instantiated.path, instantiated, None, tuple(parts.objects), inputs)
+            return Node(
+                stage,
+                instantiated.path,
+                instantiated,
+                None,
+                tuple(parts.objects),
+                inputs,
+                mapped=_mapped(stage, nodes),
+            )
+
+
+def _mapped(stage: Stage, nodes: Mapping[Stage, Node]) -> Node | None:
+    """The one node that `each` names in a stage's arguments, if there is any."""
+    found = dict.fromkeys(nodes[used.stage] for used in stage.uses if used.each)
+    if len(found) > 1:
+        names = " and ".join(node.name for node in found)
+        raise stage.place.error(
+            f"the stage {stage.name} is mapped over {names} at once", hint="each() goes with one stage"
+        )
+    return next(iter(found), None)
 
 
 def resolve(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Instantiated:

@@ -40,7 +40,9 @@ __all__ = [
     "SourceRecipe",
     "Stage",
     "Value",
+    "amount",
     "check_stage_name",
+    "each",
     "freeze",
     "out",
     "references",
@@ -130,19 +132,39 @@ def out(path: str, *, prefix: bool = False) -> Promise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputPath:
-    """A path inside what a stage makes: an output, and a path below it (empty: the output itself)."""
+    """A path inside what a stage makes: an output, and a path below it (empty: the output itself).
+
+    With `each`, whoever uses it is made once for each realization that was chosen of the stage.
+    """
 
     stage: Stage
     output: str = "out"
     path: str = ""
+    each: bool = False
 
     def __truediv__(self, more: str) -> OutputPath:
-        return OutputPath(self.stage, self.output, _join(self.path, more))
+        return replace(self, path=_join(self.path, more))
 
     def __repr__(self) -> str:
         output = "" if self.output == "out" else f".{self.output}"
         path = f" / {self.path!r}" if self.path else ""
-        return f"{self.stage.name}{output}{path}"
+        shown = f"{self.stage.name}{output}{path}"
+        return f"each({shown})" if self.each else shown
+
+
+def each(used: Stage | OutputPath) -> OutputPath:
+    """Map over a stage: what has this as an input is made once for each realization that was chosen of it.
+
+    Without it, several chosen realizations arrive together, as a list.
+
+    Raises
+    ------
+    StageError
+        For what is no stage and no path inside one.
+    """
+    if not isinstance(used, Stage | OutputPath):
+        raise Place.caller().error(f"each() takes a stage or a path inside one, not {used!r}")
+    return replace(OutputPath(used) if isinstance(used, Stage) else used, each=True)
 
 
 def _join(path: str, more: str) -> str:
@@ -396,17 +418,20 @@ class Stage:
         return {name: value for name, value in arguments.items() if isinstance(value, Promise)}
 
     @property
-    def inputs(self) -> Iterator[Stage]:
-        """The stages that this one uses, once for each use."""
+    def uses(self) -> Iterator[OutputPath]:
+        """What this stage uses of others."""
         recipe = self.recipe
         if isinstance(recipe, PythonRecipe | ShellRecipe):
             for value in recipe.arguments.values():
-                for used in references(value):
-                    yield used.stage
+                yield from references(value)
         if isinstance(recipe, ShellRecipe):
             for tool in (*recipe.tools, recipe.shell):
-                for used in references(tool):
-                    yield used.stage
+                yield from references(tool)
+
+    @property
+    def inputs(self) -> Iterator[Stage]:
+        """The stages that this one uses, once for each use."""
+        return (used.stage for used in self.uses)
 
     def __repr__(self) -> str:
         return f"<stage {self.name} at {self.place.file}:{self.place.line}>"

@@ -95,29 +95,49 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_files(store: Store, files: Iterable[tuple[Path, bytes]]) -> None:
-    """Many small files at once: all written, synced together, then renamed one by one."""
-    written: list[tuple[Path, Path]] = []
+def write_files(store: Store, *steps: Iterable[tuple[Path, bytes]]) -> None:
+    """Many small files at once: all written, synced together, then renamed one by one.
+
+    Parameters
+    ----------
+    steps
+        The files of each appear once those of the step before are there for good.
+
+    Raises
+    ------
+    DiskError
+        With nothing left behind where the disk is full: what takes room is done before the first name is there.
+    """
+    written: list[list[tuple[Path, Path]]] = []
     with disk_errors(f"{store.root} can not be written"):
         try:
-            for target, data in files:
-                file = temporary(store)
-                written.append((file, target))
-                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-                try:
-                    _write_all(descriptor, data)
-                    # The umask may have taken more than a store object allows.
-                    os.fchmod(descriptor, 0o444)
-                    os.utime(descriptor, ns=CANONICAL_TIME)
-                finally:
-                    os.close(descriptor)
-            sync_tree(store.tmp, (file for file, _ in written), len(written))
-            for file, target in written:
-                os.rename(file, target)
+            for step in steps:
+                written.append([])
+                for target, data in step:
+                    written[-1].append((temporary(store), target))
+                    _write_canonical(written[-1][-1][0], data)
+            sync_tree(store.tmp, (file for step in written for file, _ in step), sum(map(len, written)))
+            for number, named in enumerate(written, 1):
+                for file, target in named:
+                    os.rename(file, target)
+                if number < len(written):
+                    for folder in {target.parent for _, target in named}:
+                        sync_folder(folder)
         except BaseException:
-            for file, _ in written:
+            for file in (file for step in written for file, _ in step):
                 file.unlink(missing_ok=True)
             raise
+
+
+def _write_canonical(file: Path, data: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        _write_all(descriptor, data)
+        # The umask may have taken more than a store object allows.
+        os.fchmod(descriptor, 0o444)
+        os.utime(descriptor, ns=CANONICAL_TIME)
+    finally:
+        os.close(descriptor)
 
 
 _FEW = 16

@@ -78,7 +78,7 @@ def parse_info(data: bytes, what: str) -> ObjectInfo:
         if address is not None and not _ADDRESS.fullmatch(address):
             raise ValueError(f"ca is {address!r}")
         return ObjectInfo(path, Hash.parse(value["narHash"]), size, references, address)
-    except (ValueError, TypeError, KeyError, AttributeError, FormatError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, FormatError) as error:
         raise RecordError(f"{what} is damaged: {error}", hint="run nixbridge verify") from error
 
 

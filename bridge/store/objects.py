@@ -244,14 +244,11 @@ def add_texts(store: Store, texts: Iterable[tuple[str, bytes, tuple[str, ...]]])
     Raises
     ------
     DiskError
-        With none of them half written.
+        With none of them half written; on a full disk, with none of them written.
     """
     missing = {path: (text, references) for path, text, references in texts if not store.is_valid(path)}
     if not missing:
         return
-    write_files(store, ((store.real_path(path), text) for path, (text, _) in missing.items()))
-    with disk_errors(f"{store.objects} can not be written"):
-        sync_folder(store.objects)
     infos = []
     for path, (text, references) in missing.items():
         digest = hashlib.sha256()
@@ -266,7 +263,7 @@ def add_texts(store: Store, texts: Iterable[tuple[str, bytes, tuple[str, ...]]])
         content = f"text:sha256:{Hash.of(text).nix32}"
         info = ObjectInfo(path, Hash("sha256", digest.digest()), size, references, content)
         infos.append((store.info_file(path), info.to_bytes()))
-    write_files(store, infos)
+    write_files(store, ((store.real_path(path), text) for path, (text, _) in missing.items()), infos)
 
 
 def add_fixed_file(store: Store, name: str, file: Path, content: Hash) -> ObjectInfo:

@@ -23,9 +23,9 @@ from bridge.formats.store_path import base_name
 from .durable import write_file
 from .errors import DiskError, RecordError
 from .layout import Store
-from .trace import Realization, ids_of, read_file, record_names
+from .trace import Realization, ids_of, is_genuine, read_file, read_realization, record_names
 
-__all__ = ["Records", "read_records"]
+__all__ = ["Records", "read_records", "wrong_index"]
 
 COLUMNS = ("id", "started", "stopped", "index", "runner", "outputs", "metrics", "host", "result")
 """The fields of a realization that the index holds; whoever changes what one means counts `_VERSION` up."""
@@ -132,12 +132,45 @@ def read_records(store: Store, drv: str) -> Records:
     return found
 
 
+def wrong_index(store: Store, file: Path) -> str | None:
+    """What an index says that its records do not; None too for one that nobody would trust."""
+    index = _Index.load(file)
+    if index is None:
+        return None
+    folder = store.trace / file.name.removesuffix(".records")
+    try:
+        columns = {name: index.column(name) for name in index.lines}
+    except RecordError as error:
+        return error.message
+    for row, identity in enumerate(index.ids):
+        one = _genuine(folder, identity)
+        if one is None:
+            continue
+        for name, column in columns.items():
+            is_metric = name.startswith(_METRIC)
+            said = one.metrics.get(name.removeprefix(_METRIC)) if is_metric else getattr(one, name, None)
+            if column[row] != said:
+                return f"it says another {name} than the record {identity}"
+    order = list(zip(columns["started"], index.ids, strict=True))
+    return None if order == sorted(order) else "its records are not in order"
+
+
+def _genuine(folder: Path, identity: str) -> Realization | None:
+    """A record as it was written; None if it is gone, or a finding of its own."""
+    try:
+        data = (folder / f"{identity}.json").read_bytes()
+        return read_realization(data, identity, "") if is_genuine(data, identity) else None
+    except (OSError, ValueError, RecordError):
+        return None
+
+
 def _index_file(store: Store, drv: str) -> Path:
     return store.root / "cache" / f"{base_name(drv)}.records"
 
 
 @dataclass(frozen=True, slots=True)
 class _Index:
+    file: Path
     ids: list[str]
     lines: Mapping[str, bytes]
 
@@ -150,16 +183,27 @@ class _Index:
             if head != _head(names, body):
                 return None
             lines = dict(zip(names, body.split(b"\n"), strict=True))
-            return cls(json.loads(lines["id"]), lines)
-        except (OSError, ValueError, LookupError, TypeError):
+            ids = json.loads(lines["id"])
+            return cls(file, ids, lines) if all(isinstance(one, str) for one in ids) else None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
     def column(self, name: str) -> list[Any]:
-        column: Any = json.loads(self.lines[name])
-        if isinstance(column, dict):
-            values = column["values"]
-            return [values[at] for at in column["at"]]
-        return list(column)
+        """A field of all that the index lists.
+
+        Raises
+        ------
+        RecordError
+            If somebody made it up: another number of values.
+        """
+        try:
+            column: Any = json.loads(self.lines[name])
+            found = [column["values"][at] for at in column["at"]] if isinstance(column, dict) else list(column)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            found = []
+        if len(found) != len(self.ids):
+            raise RecordError(f"the index of {name} in {self.file} is forged", hint="delete the file; it is a cache")
+        return found
 
 
 def _head(names: Sequence[str], body: bytes) -> bytes:

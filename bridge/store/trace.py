@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from bridge.formats import nix32
 from bridge.formats.store_path import STORE_DIR, base_name, parse
@@ -161,6 +163,7 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
         outputs = value["outputs"]
         for path in (value["drv"], value["stageDrv"], *outputs.values()):
             parse(path)
+        _check_kinds(value)
         return Realization(
             drv=value["drv"],
             outputs=outputs,
@@ -184,6 +187,41 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
         )
     except Exception as error:
         raise RecordError(f"the record {where} is damaged: {error}", hint="run nixbridge verify") from error
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "adopted": (dict, NoneType),
+    "attempts": (int,),
+    "error": (dict, NoneType),
+    "host": (dict,),
+    "index": (int,),
+    "log": (str, NoneType),
+    "metrics": (dict,),
+    "outputs": (dict,),
+    "previous": (str, NoneType),
+    "result": (str,),
+    "runner": (str,),
+    "seed": (int,),
+    "stage": (str,),
+    "started": (float, int),
+    "stopped": (float, int),
+    "usage": (dict,),
+}
+
+
+def _check_kinds(value: Mapping[str, Any]) -> None:
+    """Refuse a field of another kind than is ever written: others need not look."""
+    for name, kinds in _KINDS.items():
+        if type(value[name]) not in kinds:
+            raise TypeError(f"{name} is {value[name]!r}")
+    if value["result"] not in get_args(Result) or value["runner"] not in get_args(Runner):
+        raise ValueError(f"it is {value['result']!r} by {value['runner']!r}")
+    if value["result"] == "failed" and not {"file", "line", "message", "reason"} <= (value["error"] or {}).keys():
+        raise ValueError("it does not say what failed")
+    if value["log"] is not None and ("/" in value["log"] or value["log"] in ("", ".", "..")):
+        raise ValueError(f"log is {value['log']!r}, which is no name in logs/")
+    if not (math.isfinite(value["started"]) and math.isfinite(value["stopped"])):
+        raise ValueError("its times are no times")
 
 
 def is_genuine(data: bytes, identity: str) -> bool:

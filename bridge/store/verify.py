@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from pynixutil import drvparse
 from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, parse_aterm
 from bridge.formats.errors import BridgeError
-from bridge.formats.hashes import Hash
+from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import STORE_DIR, content_path, hash_part, name_part, source_path
 
-from .durable import dead_temporaries
+from .durable import CANONICAL_TIME, dead_temporaries
 from .info import ObjectInfo, parse_info
 from .layout import Store
+from .records import wrong_index
+from .references import Scanner
 from .trace import is_genuine, read_realization
 
 __all__ = ["Finding", "Report", "verify"]
@@ -83,6 +85,10 @@ def verify(
             continue
         for name in sorted(os.listdir(store.trace / folder)):
             _record(store, folder, name, report, elsewhere)
+    for file in sorted((store.root / "cache").glob("*.records")):
+        wrong = wrong_index(store, file)
+        if wrong is not None:
+            report.findings.append(Finding(str(file), wrong))
     return report
 
 
@@ -100,14 +106,24 @@ def _object(store: Store, name: str, report: Report) -> None:
     report.objects += 1
     report.size += info.nar_size
     digest = hashlib.sha256()
-    loose: list[str] = []
+    # What an input-addressed object refers to, nothing but its bytes can tell.
+    scanner = Scanner(map(hash_part, info.references) if info.content_address is None else ())
+    size = 0
+    odd: list[Finding] = []
+
+    def write(chunk: bytes) -> None:
+        nonlocal size
+        size += len(chunk)
+        digest.update(chunk)
+        scanner.feed(chunk)
 
     def visit(path: str, status: os.stat_result, handle: str | int) -> None:
-        if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o222:
-            loose.append(path)
+        message = _wrong_status(status)
+        if message is not None:
+            odd.append(Finding(path, message))
 
     try:
-        nar.pack(real, digest.update, visit=visit)
+        nar.pack(real, write, visit=visit)
     except FileNotFoundError:
         report.findings.append(Finding(str(real), "the object is gone"))
         return
@@ -115,10 +131,15 @@ def _object(store: Store, name: str, report: Report) -> None:
         report.findings.append(Finding(str(real), f"the object can not be read: {error}"))
         return
     found = Hash("sha256", digest.digest())
+    absent = [path for path in info.references if info.content_address is None and hash_part(path) not in scanner.found]
     if found != info.nar_hash:
         report.findings.append(Finding(str(real), f"its contents were changed: {found.sri}, not {info.nar_hash.sri}"))
-    elif loose:
-        report.findings.append(Finding(loose[0], "it can be written, which no store object can"))
+    elif odd:
+        report.findings.append(odd[0])
+    elif size != info.nar_size:
+        report.findings.append(Finding(str(file), f"it says {info.nar_size} bytes, and the archive has {size}"))
+    elif absent:
+        report.findings.append(Finding(str(file), f"it names the reference {absent[0]}, which the object has not"))
     else:
         try:
             wrong = _wrong_address(info, real) or _wrong_derivation(info, real)
@@ -128,27 +149,59 @@ def _object(store: Store, name: str, report: Report) -> None:
             report.findings.append(Finding(str(real), wrong))
 
 
+def _wrong_status(status: os.stat_result) -> str | None:
+    """What a file, a folder or a link has that no store object has."""
+    mode = stat.S_IMODE(status.st_mode)
+    allowed = {stat.S_IFLNK: (mode,), stat.S_IFDIR: (0o555,)}.get(stat.S_IFMT(status.st_mode), (0o444, 0o555))
+    if mode not in allowed:
+        return f"its mode is {mode:o}, which no store object has"
+    if status.st_mtime_ns != CANONICAL_TIME[1]:
+        return "its time was changed: all of a store object is of second 1"
+    return None
+
+
 def _wrong_address(info: ObjectInfo, real: Path) -> str | None:
-    """Whether a content-addressed object has another path than its contents give."""
-    if info.content_address is None:
+    """Whether an object has another path, or says another content address, than its contents give."""
+    address = info.content_address
+    found = list(_addresses(info, real, None if address is None else address.rpartition(":")[0]))
+    if address is None:
+        path = {path: given for given, path in found}.get(info.path)
+        return None if path is None else f"its info lacks its content address {path}"
+    if (address, info.path) in found:
         return None
-    kind, _, digest = info.content_address.rpartition(":")
+    shown = " or ".join(f"{path} with {given}" for given, path in found)
+    return f"its contents give the path {shown}, not {address}"
+
+
+def _addresses(info: ObjectInfo, real: Path, kind: str | None) -> Iterator[tuple[str, str]]:
+    """The content addresses that the object's contents give, and the path with each; of one kind, or of all."""
     name = name_part(info.path)
-    if info.path in info.references:
+    if kind in (None, "fixed:r:sha256") and info.path in info.references:
         archive = b"".join(nar.pack_chunks(real))
         others = [path for path in info.references if path != info.path]
         # By either rule: stores are shared, also with machines of another Nix.
-        found = [hash_modulo(archive, hash_part(info.path), positions=positions) for positions in (True, False)]
-        paths = [source_path(name, content.hex, others, self_reference=True) for content in found]
-        return None if info.path in paths else f"its contents give the path {paths[0]}, or {paths[1]}"
-    if kind == "fixed:r:sha256":
-        path = content_path(name, "nar", info.nar_hash, info.references)
-    elif kind == "text:sha256":
-        path = content_path(name, "text", Hash.of(real.read_bytes()), info.references)
-    else:
-        algorithm = kind.rpartition(":")[2]
-        path = content_path(name, "flat", Hash.parse(digest, algorithm))
-    return None if path == info.path else f"its contents give the path {path}"
+        for positions in (True, False):
+            content = hash_modulo(archive, hash_part(info.path), positions=positions)
+            yield (
+                f"fixed:r:sha256:{content.nix32}",
+                source_path(name, content.hex, others, self_reference=True),
+            )
+        return
+    if kind in (None, "fixed:r:sha256"):
+        yield f"fixed:r:sha256:{info.nar_hash.nix32}", content_path(name, "nar", info.nar_hash, info.references)
+    is_file = real.is_file() and not real.is_symlink()
+    for algorithm in ALGORITHMS:
+        if kind == f"fixed:r:{algorithm}" and algorithm != "sha256":
+            content = Hash.of(b"".join(nar.pack_chunks(real)), algorithm)
+            yield f"{kind}:{content.nix32}", content_path(name, "nar", content)
+        flat = f"fixed:{algorithm}"
+        if is_file and (kind in (None, flat) or (kind == "text:sha256" and algorithm == "sha256")):
+            with real.open("rb") as file:
+                content = Hash(algorithm, hashlib.file_digest(file, algorithm).digest())
+            if kind in (None, flat):
+                yield f"{flat}:{content.nix32}", content_path(name, "flat", content)
+            if kind in (None, "text:sha256") and algorithm == "sha256":
+                yield f"text:sha256:{content.nix32}", content_path(name, "text", content, info.references)
 
 
 def _wrong_derivation(info: ObjectInfo, real: Path) -> str | None:
