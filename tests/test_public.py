@@ -30,21 +30,6 @@ def test_nix_and_realize_are_functions_whatever_was_imported_before(first: str) 
     assert done.stdout == "x\n"
 
 
-def test_the_formats_need_the_standard_library_only() -> None:
-    program = (
-        "import sys, pkgutil, importlib, bridge.formats as f\n"
-        "for m in pkgutil.walk_packages(f.__path__, 'bridge.formats.'): importlib.import_module(m.name)\n"
-        "ours = {'bridge', 'pynixutil', 'site', '_distutils_hack', 'certifi'}\n"
-        "print(sorted({n.split('.')[0] for n in sys.modules} - sys.stdlib_module_names - ours))\n"
-        "print(sorted(n for n in sys.modules if n.startswith('bridge.') and not n.startswith('bridge.formats')))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    extra, others = done.stdout.splitlines()
-    assert "typer" not in extra
-    assert "rich" not in extra
-    assert others == "[]"
-
-
 def test_the_worker_imports_the_standard_library_only() -> None:
     program = (
         "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]); import worker\n"

@@ -164,7 +164,10 @@ def fixed_path(name: str, method: Method, content: Hash) -> str:
         return source_path(name, content.hex)
     if method == "git" and content.algorithm not in ("sha1", "sha256"):
         raise StorePathError(f"the method git goes with sha1 and sha256 only, not {content.algorithm}")
-    prefix = {"flat": "", "nar": "r:", "git": "git:"}[method]
+    prefixes = {"flat": "", "nar": "r:", "git": "git:"}
+    if method not in prefixes:
+        raise StorePathError(f"there is no method {method!r}", hint="one of flat, nar, text, git")
+    prefix = prefixes[method]
     inner = hashlib.sha256(f"fixed:out:{prefix}{content.algorithm}:{content.hex}:".encode()).hexdigest()
     return _make("output:out", inner, name)
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from .make import Maker
 from .places import Places
 from .run_python import run_python
 from .task import Context, Task
+from .workers import ForkExecutor
 
 __all__ = ["Checked", "Difference", "check"]
 
@@ -53,7 +53,7 @@ class Checked:
 
 
 def check(
-    plan: Plan, outcome: Outcome, context: Context, executor: Executor, names: Iterable[str] = ()
+    plan: Plan, outcome: Outcome, context: Context, executor: ForkExecutor, names: Iterable[str] = ()
 ) -> Iterator[Checked]:
     """Make the chosen realizations of stages again, one after the other, and compare.
 
@@ -93,7 +93,7 @@ def check(
 
 
 def _again(
-    context: Context, executor: Executor, outcome: Outcome, choice: Choice, realization: Realization
+    context: Context, executor: ForkExecutor, outcome: Outcome, choice: Choice, realization: Realization
 ) -> list[Difference]:
     resolved = next(one for one in choice.resolved if one.path == realization.drv)
     previous = find_realizations(context.store, realization.previous) if realization.previous else [None]

@@ -23,6 +23,8 @@ from __future__ import annotations
 import ast
 import atexit
 import contextlib
+import functools
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -148,15 +150,20 @@ class CodeFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def host_facts() -> dict[str, Any]:
     """What ran the stage: interpreter, platform, and the versions of what was imported."""
     packages = {}
-    for name in sorted({name.partition(".")[0] for name in sys.modules}):
-        module = sys.modules.get(name)
-        version = getattr(module, "__version__", None)
-        if name not in sys.stdlib_module_names and isinstance(version, str):
-            packages[name] = version
+    for name, module in list(sys.modules.items()):
+        if "." not in name and name not in sys.stdlib_module_names:
+            version = getattr(module, "__version__", None)
+            if isinstance(version, str):
+                packages[name] = version
+    return {**platform_facts(), "packages": dict(sorted(packages.items()))}
+
+
+@functools.cache
+def platform_facts() -> dict[str, str]:
+    """What is the same for all stages; the server finds it out once, before it forks."""
     return {
         "implementation": platform.python_implementation(),
         "machine": platform.machine(),
-        "packages": packages,
         "python": platform.python_version(),
         "system": platform.system(),
     }
@@ -296,6 +303,9 @@ def serve() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     # Whoever interrupts asks the engine, which decides what it means for us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    platform_facts()
+    # What is there already is never garbage: a collection in a child does not copy the pages that it lies in.
+    gc.freeze()
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)
     selector.register(wake_read, selectors.EVENT_READ)

@@ -2,8 +2,10 @@
 
 from bridge.formats.derivation.json import (
     FORMATS,
+    LATEST,
     JsonFormat,
     document,
+    format_named,
     format_of_nix,
     from_json,
     read_document,
@@ -11,6 +13,7 @@ from bridge.formats.derivation.json import (
 )
 
 from .aterm import DRV_SUFFIX, parse_aterm, unparse
+from .closure import Closure, Edge, closure_of, graph, graph_dot, read_closure, why
 from .complete import complete, complete_closure
 from .modulo import (
     Instantiated,
@@ -37,8 +40,11 @@ from .types import (
 __all__ = [
     "DRV_SUFFIX",
     "FORMATS",
+    "LATEST",
+    "Closure",
     "Deferred",
     "Derivation",
+    "Edge",
     "Fixed",
     "Floating",
     "Impure",
@@ -48,6 +54,7 @@ __all__ = [
     "JsonFormat",
     "Modulo",
     "Output",
+    "closure_of",
     "complete",
     "complete_closure",
     "computed_output",
@@ -55,16 +62,21 @@ __all__ = [
     "derivation_references",
     "document",
     "fill_outputs",
+    "format_named",
     "format_of_nix",
     "from_json",
+    "graph",
+    "graph_dot",
     "instantiate",
     "modulo",
     "own_output",
     "parse_aterm",
+    "read_closure",
     "read_document",
     "replace_strings",
     "resolve",
     "to_json",
     "unparse",
     "upstream_output",
+    "why",
 ]

@@ -84,7 +84,7 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
         indices.append(at)
         input_drvs[strings[at]] = _plain_outputs(tuple(strings[at + 1 : at + count]))
         at += count
-    outputs = _read_outputs(text, strings, 0, outputs_end)
+    outputs = _read_outputs(text, name, strings, 0, outputs_end)
     return _assemble(name, text, strings, outputs, input_drvs, indices, shape, at)
 
 
@@ -101,7 +101,7 @@ def _parse_versioned(text: str, strings: list[str], shown: str, name: str) -> De
     if shape is None:
         raise _explain(text)
     outputs_end = 1 + shape["outputs"].count("(") * 4
-    outputs = _read_outputs(text, strings, 1, outputs_end)
+    outputs = _read_outputs(text, name, strings, 1, outputs_end)
     cursor = _Cursor(text, strings, shown, shape.end(), outputs_end)
     input_drvs: dict[str, InputOutputs] = {}
     indices = []
@@ -250,14 +250,14 @@ def _take_apart(text: str) -> tuple[list[str], str]:
     return strings, '"'.join(between)
 
 
-def _read_outputs(text: str, strings: list[str], first: int, end: int) -> dict[str, Output]:
+def _read_outputs(text: str, name: str, strings: list[str], first: int, end: int) -> dict[str, Output]:
     """The outputs that the strings from `first` to `end` are: name, path, algorithm and digest of each."""
     outputs: dict[str, Output] = {}
     for start in range(first, end, 4):
         output = strings[start]
         try:
             check_name(output)
-            outputs[output] = _read_output(*strings[start + 1 : start + 4])
+            outputs[output] = _read_output(name, output, *strings[start + 1 : start + 4])
         except FormatError as error:
             raise _at_string(error.message, text, start) from error
     if len(outputs) * 4 != end - first:
@@ -276,7 +276,7 @@ def _check_paths(strings: list[str], indices: list[int], text: str) -> None:
             raise _at_string(error.message, text, index) from error
 
 
-def _read_output(path: str, algorithm: str, digest: str) -> Output:
+def _read_output(name: str, output: str, path: str, algorithm: str, digest: str) -> Output:
     if not algorithm:
         if digest:
             raise FormatError(f"an output with the hash {digest!r} has no hash algorithm")
@@ -284,17 +284,19 @@ def _read_output(path: str, algorithm: str, digest: str) -> Output:
             return Deferred()
         parse(path)
         return InputAddressed(path)
-    method, name = split_method_algorithm(algorithm)
+    method, algorithm = split_method_algorithm(algorithm)
     if digest == IMPURE:
         if path:
             raise FormatError(f"an impure output has the path {path!r}")
-        return Impure(method, name)
+        return Impure(method, algorithm)
     if not digest:
         if path:
             raise FormatError(f"a floating output has the path {path!r}")
-        return Floating(method, name)
-    parse(path)
-    return Fixed(path, method, Hash.parse(digest, name))
+        return Floating(method, algorithm)
+    found = Fixed.of(name, output, method, Hash.parse(digest, algorithm))
+    if path != found.path:
+        raise FormatError(f"the fixed output {output} is {path!r}, but its hash gives {found.path}")
+    return found
 
 
 def _repeated(what: str, found: Sequence[str], text: str, indices: Sequence[int]) -> ATermError:
