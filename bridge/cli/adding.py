@@ -22,6 +22,7 @@ from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, parse
 from bridge.nix.errors import NixMissingPathError
 from bridge.stages.errors import TargetError
 
+from .derivations import reader
 from .render import print_json
 
 __all__ = ["add_derivation_command"]
@@ -29,9 +30,7 @@ __all__ = ["add_derivation_command"]
 
 def add_derivation_command(file: str, dry_run: bool, json: bool) -> None:
     """Add derivations to the Nix store; inputs first, whatever their order."""
-    from .closures import _reader
-
-    made = complete_closure(_known(file, _read(file)), _reader(None))
+    made = complete_closure(_known(file, _read(file)), reader(None))
     if not dry_run:
         _add(made)
     if json:

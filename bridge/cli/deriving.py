@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -11,8 +12,9 @@ from bridge.formats.derivation import (
     unparse,
 )
 from bridge.formats.derivation.json import LATEST, JsonFormat, format_named, format_of_nix
+from bridge.formats.derivation.show import show_closure
 
-from .closures import find_derivations, print_closure
+from .derivations import find, find_derivations, reader
 from .render import print_json
 from .setting import find_nix, open_located, plan_of
 
@@ -53,7 +55,7 @@ def show_derivation_command(target: str, recursive: bool, aterm: bool, json_form
     """Print derivations as JSON, or one as ATerm."""
     if recursive and not aterm:
         # Printed as it is read, which takes a third of the time.
-        print_closure(target, _shape(json_format))
+        _print_closure(target, _shape(json_format))
         return
     found = find_derivations(target, recursive)
     if aterm:
@@ -64,6 +66,18 @@ def show_derivation_command(target: str, recursive: bool, aterm: bool, json_form
                 sys.stdout.buffer.write(b"\n")
     else:
         print_json(document(found, _shape(json_format)))
+
+
+def _print_closure(target: str, shape: JsonFormat) -> None:
+    """Print a closure as `nix derivation show --recursive` does; raises what `find_derivations` does."""
+    # Nothing here is in a cycle, and looking for some takes a while.
+    gc.disable()
+    found = find(target)
+    parts = show_closure(found.roots, reader(found.file), shape, {**found.known, **found.roots})
+    sys.stdout.flush()
+    # JSON is UTF-8 whatever the terminal is.
+    sys.stdout.buffer.writelines(parts)
+    sys.stdout.buffer.write(b"\n")
 
 
 def _shape(name: str | None) -> JsonFormat:

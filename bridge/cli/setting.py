@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bridge.nix.installation import Installation, find
 from bridge.stages.errors import TargetError
-from bridge.stages.load import load_targets
-from bridge.stages.plan import Plan, instantiate, override
 from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, open_store
-from bridge.store.trace import Realization, find_realizations
+
+if TYPE_CHECKING:
+    from bridge.stages.plan import Plan
+    from bridge.store.trace import Realization
 
 __all__ = ["assignment", "find_nix", "open_located", "plan_of", "realization_named", "target_folder"]
 
@@ -54,6 +56,9 @@ def plan_of(target: str, settings: Sequence[str] = ()) -> Plan:
     settings
         `STAGE.PARAM=VALUE` texts.
     """
+    from bridge.stages.load import load_targets
+    from bridge.stages.plan import instantiate, override
+
     stages = override(load_targets(target), dict(map(_setting, settings)))
     nix = find_nix()
     if nix is None:
@@ -71,6 +76,8 @@ def realization_named(store: Store, beginning: str) -> Realization:
     TargetError
         If there is none, or are several.
     """
+    from bridge.store.trace import find_realizations
+
     found = find_realizations(store, beginning)
     if not found:
         raise TargetError(f"no realization has an id that begins with {beginning!r}", hint="nixbridge ls lists them")
