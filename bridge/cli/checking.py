@@ -62,7 +62,7 @@ def check_command(
 
 
 def _print(checked: Checked) -> None:
-    name = f"{checked.node.name} ({checked.realization.id})"
+    name = f"{checked.node.label} ({checked.realization.id})"
     if not checked.differences:
         print(f"{paint('✔', 'green', sys.stdout)} {name}: the same")
         return

@@ -79,12 +79,12 @@ def show_command(target: str, settings: Sequence[str], store: str | None, builde
         found = choice.candidates if choice is not None else outcome.candidates.get(node, ())
         have = "" if node.source is not None else str(len(found))
         match = "" if node.source is not None else repr(matcher_of(node))
-        rows.append([node.name, _KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
+        rows.append([node.label, _KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
     print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
 
 
 def _uses(node: Node) -> str:
-    names = list(dict.fromkeys(used.name for used in node.inputs))
+    names = list(dict.fromkeys(used.label for used in node.inputs))
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -120,7 +120,7 @@ def ls_command(target: str | None, settings: Sequence[str], store: str | None, b
             if found:
                 print(candidate_table(node, matcher_of(node), found, choice.chosen if choice is not None else ()))
             else:
-                print(f"{paint(node.name, 'bold', sys.stdout)}: no realizations")
+                print(f"{paint(node.label, 'bold', sys.stdout)}: no realizations")
 
 
 def _ls_store(store: Store, json: bool) -> None:

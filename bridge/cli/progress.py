@@ -85,7 +85,7 @@ class Progress:
                     if key[0] is node:
                         self._running[key] = (begun, name)
             case Line(node, text):
-                return f"{dim(node.name + ' │')} {text}" if self._logs and not self._quiet else None
+                return f"{dim(node.label + ' │')} {text}" if self._logs and not self._quiet else None
             case Finished(node, realization):
                 self._running.pop((node, realization.index), None)
                 if realization.result != "done":
@@ -102,15 +102,15 @@ class Progress:
             case Failed(node, error):
                 self._failed += 1
                 self._drop(node)
-                return f"{paint('✘', 'red')} {node.name}: {error.message.splitlines()[0]}"
+                return f"{paint('✘', 'red')} {node.label}: {error.message.splitlines()[0]}"
             case Retrying(node, error, seconds):
                 self._drop(node)
                 said = error.message.splitlines()[0]
-                return f"{paint('⟳', 'yellow')} {node.name}: {said}; again in {duration(seconds)}"
+                return f"{paint('⟳', 'yellow')} {node.label}: {said}; again in {duration(seconds)}"
             case Skipped(node, because):
-                return f"{paint('⚠', 'yellow')} {node.name}: not realized, since {because.name} failed"
+                return f"{paint('⚠', 'yellow')} {node.label}: not realized, since {because.label} failed"
             case Waiting(node, holder):
-                return f"{paint('⏳', 'yellow')} {node.name}: waiting for {holder}"
+                return f"{paint('⏳', 'yellow')} {node.label}: waiting for {holder}"
             case Chosen(node, matcher, candidates, chosen):
                 self._chosen += 1
                 if len(candidates) > 1 and not self._quiet and not node.stage.policy.deterministic:
@@ -159,7 +159,7 @@ class Progress:
 
 
 def _label(node: Node, index: int) -> str:
-    return f"{node.name}[{index}]" if node.stage.policy.realizations > 1 or index else node.name
+    return f"{node.label}[{index}]" if node.stage.policy.realizations > 1 or index else node.label
 
 
 def candidate_table(node: Node, matcher: Matcher, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> str:
@@ -182,7 +182,7 @@ def candidate_table(node: Node, matcher: Matcher, candidates: Sequence[Candidate
         if one.id in visible
     ]
     left = len(candidates) - len(rows)
-    title = f"{paint(node.name, 'bold')}: {shown_matcher(matcher)} of {len(candidates)} realizations"
+    title = f"{paint(node.label, 'bold')}: {shown_matcher(matcher)} of {len(candidates)} realizations"
     shown_table = table(rows, ["", "id", "#", *metrics, "took", "when"], sys.stderr)
     body = "\n".join(f"  {line}" for line in shown_table.splitlines())
     return f"{title}\n{body}" + (f"\n  {dim(f'and {left} more')}" if left else "")

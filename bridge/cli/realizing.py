@@ -114,7 +114,7 @@ def _print_pending(outcome: Outcome) -> None:
     if not outcome.pending:
         print("nothing to run", file=sys.stderr)
     for node, count in outcome.pending.items():
-        print(f"would run {node.name}" + (f" ({count} realizations)" if count > 1 else ""))
+        print(f"would run {node.label}" + (f" ({count} realizations)" if count > 1 else ""))
 
 
 def _outcome_json(plan: Plan, outcome: Outcome, places: Places) -> dict[str, Any]:
@@ -133,7 +133,12 @@ def _outcome_json(plan: Plan, outcome: Outcome, places: Places) -> dict[str, Any
 
 def stage_json(node: Node, outcome: Outcome) -> dict[str, Any]:
     """A stage of an outcome, for `--json`."""
-    value: dict[str, Any] = {"stage": node.name, "path": node.path, "missing": outcome.pending.get(node, 0)}
+    value: dict[str, Any] = {
+        "stage": node.name,
+        "label": node.label,
+        "path": node.path,
+        "missing": outcome.pending.get(node, 0),
+    }
     choice = outcome.choices.get(node)
     if choice is None or not choice.resolved:
         return value

@@ -31,6 +31,7 @@ from .values import (
     HostRecipe,
     NixRecipe,
     OutputPath,
+    Promise,
     PythonRecipe,
     ShellRecipe,
     SourceRecipe,
@@ -81,6 +82,8 @@ class Node:
         What the stage itself means as an input; for what Nix evaluated, maybe not `out`.
     foreign
         Whether Nix made the derivation, and its closure is in the Nix store.
+    label
+        The name, with the config that tells it from other stages of that name: `train(lr=0.1)`.
     mapped
         The input that the stage is mapped over: it is made for each realization that was chosen of that.
     """
@@ -94,6 +97,7 @@ class Node:
     default_output: str = "out"
     foreign: bool = False
     mapped: Node | None = None
+    label: str = ""
 
     def __repr__(self) -> str:
         return f"<node {self.name} {self.path}>"
@@ -135,7 +139,7 @@ class Plan:
     names: Mapping[str, list[Node]] = field(default_factory=dict)
 
     def named(self, name: str) -> list[Node]:
-        """The nodes of that name.
+        """The nodes of that name, or the one with that label.
 
         Raises
         ------
@@ -147,8 +151,13 @@ class Plan:
         return self.names[name]
 
 
+_LISTED = 20
+
+
 def _known(names: Iterable[str]) -> str:
-    return "there are " + ", ".join(sorted(names))
+    known = sorted(names)
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return "there are " + ", ".join(known[:_LISTED]) + more
 
 
 def _ordered(targets: Sequence[Stage]) -> list[Stage]:
@@ -204,10 +213,13 @@ def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) ->
     nodes: dict[Stage, Node] = {}
     modulos: dict[str, Modulo] = {}
     foreign = _Foreign(evaluator, modulos)
-    for stage in _ordered(targets):
+    stages = _ordered(targets)
+    labels = _labels(stages)
+    for stage in stages:
         inputs = tuple(dict.fromkeys(nodes[used] for used in stage.inputs))
         try:
             node = _node(stage, inputs, nodes, modulos.__getitem__, foreign)
+            node = replace(node, label=labels[stage])
         except FormatError as error:
             raise stage.place.error(f"the stage {stage.name}: {error.message}", hint=error.hint) from error
         if node.instantiated is not None:
@@ -215,8 +227,43 @@ def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) ->
         nodes[stage] = node
     names: dict[str, list[Node]] = {}
     for node in nodes.values():
-        names.setdefault(node.name, []).append(node)
+        for name in dict.fromkeys((node.name, node.label)):
+            names.setdefault(name, []).append(node)
     return Plan(tuple(nodes.values()), tuple(nodes[target] for target in targets), names)
+
+
+_LONGEST_VALUE = 24
+
+
+def _labels(stages: Sequence[Stage]) -> dict[Stage, str]:
+    """A name for each stage that tells it from variants, as far as its config does."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault(stage.name, []).append(stage)
+    labels: dict[Stage, str] = {}
+    for name, group in groups.items():
+        if len(group) == 1:
+            labels[group[0]] = name
+            continue
+        shown = {stage: {key: _shown(value) for key, value in _config(stage).items()} for stage in group}
+        first = shown[group[0]]
+        differing = {key for config in shown.values() for key in config if config[key] != first.get(key)}
+        for stage, config in shown.items():
+            told = ", ".join(f"{key}={config[key]}" for key in config if key in differing)
+            labels[stage] = f"{name}({told})" if told else name
+    return labels
+
+
+def _config(stage: Stage) -> dict[str, Value]:
+    """The arguments of a stage that are neither inputs nor promises."""
+    arguments: Mapping[str, Value] = getattr(stage.recipe, "arguments", {})
+    kinds = (Stage, OutputPath, Promise, tuple)
+    return {name: value for name, value in arguments.items() if not isinstance(value, kinds)}
+
+
+def _shown(value: Value) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def _node(

@@ -20,7 +20,7 @@ from bridge.formats.derivation import (
 )
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.hashes import Hash
-from bridge.stages.define import fetchurl, flake, host, nix, shell, source
+from bridge.stages.define import fetchurl, flake, host, nix, shell, source, stage
 from bridge.stages.errors import CycleError, StageError, TargetError
 from bridge.stages.plan import Evaluated, override
 from bridge.stages.plan import instantiate as plan_of
@@ -136,7 +136,7 @@ def test_nodes_are_found_by_name():
     assert [len(plan.named(name)) for name in "ab"] == [1, 2]
     with pytest.raises(TargetError, match="no stage of this plan is named 'c'") as caught:
         plan.named("c")
-    assert caught.value.hint == "there are a, b"
+    assert caught.value.hint == "there are a, b, b(x=1)"
 
 
 def test_the_same_stage_under_two_policies_gives_two_nodes_of_one_derivation():
@@ -332,3 +332,34 @@ def test_the_hash_of_a_fetch_is_what_its_output_has():
 def test_config_is_in_the_derivation_as_it_was_given(project):
     node = project.node("from bridge import stage\n@stage\ndef train(run, x={'b': [1.5, None]}, y='é'): pass\n")
     assert json.loads(node.derivation.env[STRUCTURED])["config"] == {"x": {"b": [1.5, None]}, "y": "é"}
+
+
+@stage
+def train(lr=0.1, layers=[1, 2], model=out("model")):  # noqa: B006, B008
+    pass
+
+
+@stage
+def end(models=[train, train(lr=0.2), train(lr=0.2, layers=list(range(99)))], x=out("x")):  # noqa: B006, B008
+    pass
+
+
+@stage
+def copied(given=train, y=out("y")):  # noqa: B008
+    pass
+
+
+def test_variants_are_told_apart_by_the_config_that_differs():
+    plan = plan_of([end])
+    assert [node.label for node in plan.nodes] == [
+        "train(lr=0.1, layers=[1, 2])",
+        "train(lr=0.2, layers=[1, 2])",
+        "train(lr=0.2, layers=[0, 1, 2, 3, 4, 5, 6, 7…)",
+        "end",
+    ]
+    assert len(plan.named("train")) == 3
+    assert plan.named("train(lr=0.2, layers=[1, 2])") == [plan.nodes[1]]
+
+
+def test_stages_that_differ_by_their_inputs_only_keep_their_name():
+    assert [node.label for node in plan_of([copied, copied(given=copied)]).nodes] == ["train", "copied", "copied"]
