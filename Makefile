@@ -1,4 +1,4 @@
-.PHONY: demo test test-matrix check bench clean
+.PHONY: demo test test-matrix check campaign bench clean
 
 demo: ## the main job: realize docs/examples/digits
 	scripts/demo
@@ -24,6 +24,10 @@ test-matrix: ## the tests that need Nix, against 2.26 and 2.34 too (Debian, root
 		PATH="$(MATRIX)/bin-$$suite:$$PATH" nix --version && \
 		PATH="$(MATRIX)/bin-$$suite:$$PATH" .venv/bin/pytest -n 2 --dist worksteal -m nix || exit 1; \
 	done
+
+campaign: ## everything that may go wrong, in bulk: kill -9 and full disks at each call, crowds (half an hour)
+	scripts/setup test
+	NIXBRIDGE_CAMPAIGN=1 .venv/bin/pytest tests/campaign
 
 bench: ## ratios against peers, in one run
 	scripts/setup test

@@ -4,7 +4,7 @@ A worker is sent a job with the store paths of its inputs and where they lie. It
 sees the store's life line, a file that is there while we are; else it answers what it lacks, and the job is sent again
 with that. So nobody keeps books about workers, which come and go; an answer costs a round trip for each new worker.
 
-    first call     eval(CALL, {"package", "message", "nars"}): a function that every Python has
+    first call     eval(CALL, {"package", "message", "nars", "blobs"}): a function that every Python has
     needs code     the sources of `remote` and of what it imports, which then are a package of the worker's process
     needs objects  small ones in the call, large ones by Dask's own transfer, or as files of a folder that both see
 """
@@ -23,7 +23,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,8 @@ from .remote import LARGE
 
 __all__ = ["Elsewhere"]
 
-_POLL = 0.2
+_POLL = 2.0
+_SOON = 0.05
 _GRACE = 5.0
 _SENT_KEPT = 16
 _TRIES = 3
@@ -55,7 +56,7 @@ _SHIPPED = (
 )
 
 _CALL = (
-    "__import__('sys').modules[package].run(message, nars) if package in __import__('sys').modules"
+    "__import__('importlib').import_module(package).run(message, nars, blobs) if package in __import__('sys').modules"
     " else {'needs': [], 'code': True, 'apart': False, 'folder': False, 'worker': None}"
 )
 _LOAD = """
@@ -88,7 +89,8 @@ def load(package, files):
     importlib.import_module(package).remove_left()
 """
 _CALL_WITH_CODE = (
-    "(lambda said: {'refused': said} if said else __import__('sys').modules[package].run(message, nars))"
+    "(lambda said: {'refused': said} if said else"
+    " __import__('importlib').import_module(package).run(message, nars, blobs))"
     "(None if package in __import__('sys').modules else"
     " (lambda scope: exec(load, scope) or scope['load'](package, files))({}))"
 )
@@ -151,6 +153,7 @@ class Elsewhere:
         self._line: Path | None = None
         self._lock = threading.Lock()
         self._apart = False
+        self._stopped: Future[None] = Future()
         self._hashes: dict[str, str] = {}
         self._sent: OrderedDict[str, Any] = OrderedDict()
 
@@ -164,6 +167,8 @@ class Elsewhere:
         with self._lock:
             if self._line is not None:
                 self._line.unlink(missing_ok=True)
+            if not self._stopped.done():
+                self._stopped.set_result(None)
 
     def shutdown(self) -> None:
         """Leave the executor, which is its owner's."""
@@ -215,15 +220,18 @@ class Elsewhere:
         package, files = _code()
         nars, in_folder = self._pack(job, needed)
         message = {
-            "job": json.dumps(job).encode(),
+            "job": job,
             "line": str(self._life_line()),
             "hashes": {path: known for path in job["objects"] if (known := self._hash(path)) is not None},
             "folder": None if self._folder is None else str(self._folder),
             "files": in_folder,
+        }
+        blobs = {
             "positions": zlib.compress(Path(job["positions"]).read_bytes()) if needed.apart else None,
             "checkpoint": _checkpoint(job) if needed.apart else None,
         }
-        scope: dict[str, Any] = {"package": package, "message": message, "nars": nars}
+        # As a text: Dask walks through what it is given.
+        scope: dict[str, Any] = {"package": package, "message": json.dumps(message), "nars": nars, "blobs": blobs}
         call = _CALL
         if needed.code:
             scope |= {"load": _LOAD, "files": files}
@@ -264,9 +272,9 @@ class Elsewhere:
                     self._sent.move_to_end(path)
                     nars.append((path, self._sent[path]))
                     continue
-                if folder is not None and known is not None and (folder / f"{known}.nar").exists():
-                    in_folder.append(path)
-                elif (sent := self._pack_one(path, job["objects"][path], folder)) is None:
+                there = folder is not None and known is not None and (folder / f"{known}.nar").exists()
+                sent = None if there else self._pack_one(path, job["objects"][path], folder)
+                if sent is None:
                     in_folder.append(path)
                 else:
                     nars.append((path, sent))
@@ -307,8 +315,10 @@ class Elsewhere:
         return sent
 
     def _wait(self, future: Future[dict[str, Any]], job: dict[str, Any], cancelled: threading.Event) -> dict[str, Any]:
-        while not cancelled.is_set():
-            if not wait([future], timeout=_POLL).done:
+        either: list[Future[Any]] = [future, self._stopped]
+        while not cancelled.is_set() and not self._stopped.done():
+            wait(either, timeout=_POLL, return_when=FIRST_COMPLETED)
+            if not future.done():
                 continue
             try:
                 return future.result()
@@ -325,7 +335,7 @@ class Elsewhere:
             # A worker that shares the store clears its folder away when it has ended the job.
             if not any(work.glob("attempt-*")) and (future.done() or self._apart):
                 break
-            time.sleep(_POLL / 4)
+            time.sleep(_SOON)
         raise Interrupted("interrupted")
 
     # ------------------------------------------------------------------------------- back

@@ -14,7 +14,9 @@ import importlib
 import inspect
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ __all__ = ["DaskExecutor", "Named", "executor_named"]
 _CONNECT = 10.0
 _INLINE = 1 << 16
 """Up to so many bytes go in the task itself."""
+_NO_LIMIT = 1 << 50
 _OURS = frozenset({"cpu", "mem"})
 """What a worker need not declare: its threads and its memory limit stand for them."""
 
@@ -89,9 +92,10 @@ def _dask(where: str, jobs: int | None) -> Client:
         ) from error
     if not where:
         try:
-            cluster = LocalCluster(
-                n_workers=jobs or default_jobs(), threads_per_worker=1, processes=True, dashboard_address=None
-            )
+            with _deaf_to_interrupts():
+                cluster = LocalCluster(
+                    n_workers=jobs or default_jobs(), threads_per_worker=1, processes=True, dashboard_address=None
+                )
             return Client(cluster, timeout=_CONNECT)
         except (OSError, RuntimeError) as error:
             raise ExecutorError(f"no Dask cluster can be started: {error}") from error
@@ -108,6 +112,19 @@ def _dask(where: str, jobs: int | None) -> Client:
             f"no Dask scheduler answers at {where.removeprefix('//')} within {_CONNECT:g} s: {error}",
             hint="is it running, and can this machine reach it?",
         ) from error
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started here leave a Ctrl-C to us, who share their terminal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _from_factory(name: str, jobs: int | None) -> Any:
@@ -164,7 +181,10 @@ class DaskExecutor(Executor):
         self.jobs = sum(worker["nthreads"] for worker in workers)
         """How many tasks the workers do at once, when we came."""
         self._declared: dict[str, str] = {}
-        self._capacity: dict[str, int] = {"cpu": self.jobs, "mem": sum(one["memory_limit"] or 0 for one in workers)}
+        self._capacity: dict[str, int] = {
+            "cpu": self.jobs,
+            "mem": sum(one["memory_limit"] or _NO_LIMIT for one in workers),
+        }
         totals: dict[str, float] = {}
         for worker in workers:
             for resource, amount in (worker["resources"] or {}).items():

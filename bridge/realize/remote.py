@@ -45,17 +45,19 @@ GivenUp = Callable[[], bool]
 # ------------------------------------------------------------------------------------- a job's run
 
 
-def run(message: Mapping[str, Any], nars: Sequence[tuple[str, bytes]] = ()) -> dict[str, Any]:
+def run(message_text: str, nars: Sequence[tuple[str, bytes]], blobs: Mapping[str, bytes | None]) -> dict[str, Any]:
     """Run a job, or say what is needed for it.
 
     Parameters
     ----------
-    message
-        `job` as JSON; `line`, the file that says that the store is here and the job is wanted; `hashes` of objects
-        by store path, as far as they are known; `folder` for large NARs, or None; `files`, those of the objects'
-        NARs that lie there; `positions` and `checkpoint` for who is apart, or None.
+    message_text
+        A dict as JSON: `job`; `line`, the file that says that the store is here and the job is wanted; `hashes` of
+        objects by store path, as far as they are known; `folder` for large NARs, or None; `files`, those of the
+        objects' NARs that lie there.
     nars
         Objects that were asked for.
+    blobs
+        `positions` and `checkpoint` for who is apart, or None.
 
     Returns
     -------
@@ -64,7 +66,8 @@ def run(message: Mapping[str, Any], nars: Sequence[tuple[str, bytes]] = ()) -> d
         | {"refused": text} | {"ended": as `worker` says, "attempt": folder}
         | {"ended", "result", "log", "out", "checkpoint"}
     """
-    job = json.loads(message["job"])
+    message: dict[str, Any] = json.loads(message_text)
+    job = message["job"]
     shared = os.path.exists(message["line"])
     task = dask_task()
     cache = cache_folder()
@@ -73,14 +76,14 @@ def run(message: Mapping[str, Any], nars: Sequence[tuple[str, bytes]] = ()) -> d
         places, lacking = find_objects(cache, job["objects"], message["hashes"], shared=shared)
     except (OSError, NarError) as error:
         return {"refused": f"the worker {name_of(task)} can not keep inputs in {cache}: {error}"}
-    if lacking or (not shared and message["positions"] is None):
+    if lacking or (not shared and blobs["positions"] is None):
         folder = message["folder"]
         seen = folder is not None and os.path.isdir(folder)
         return {"needs": lacking, "apart": not shared, "folder": seen, "worker": None if task is None else task[0]}
     job = moved(job, places)
     if shared:
         return run_shared(job, lambda: not os.path.exists(message["line"]) or is_cancelled(task))
-    return run_apart(job, message, cache, lambda: is_cancelled(task))
+    return run_apart(job, message, blobs, cache, lambda: is_cancelled(task))
 
 
 def run_shared(job: dict[str, Any], given_up: GivenUp) -> dict[str, Any]:
@@ -94,16 +97,22 @@ def run_shared(job: dict[str, Any], given_up: GivenUp) -> dict[str, Any]:
     return {"ended": ended, "attempt": attempt}
 
 
-def run_apart(job: dict[str, Any], message: Mapping[str, Any], cache: Path, given_up: GivenUp) -> dict[str, Any]:
+def run_apart(
+    job: dict[str, Any],
+    message: Mapping[str, Any],
+    blobs: Mapping[str, bytes | None],
+    cache: Path,
+    given_up: GivenUp,
+) -> dict[str, Any]:
     """Run a job in a folder of this machine, and pack what it made."""
     attempt = cache / "tmp" / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
     attempt.mkdir(parents=True)
     try:
         job = {**placed(job, str(attempt)), "log": f"{attempt}/log", "checkpoint": f"{attempt}/checkpoint"}
         job["positions"] = f"{attempt}/positions.json"
-        Path(job["positions"]).write_bytes(zlib.decompress(message["positions"]))
-        if message["checkpoint"] is not None:
-            nar.unpack(io.BytesIO(message["checkpoint"]), job["checkpoint"])
+        Path(job["positions"]).write_bytes(zlib.decompress(blobs["positions"] or b""))
+        if blobs["checkpoint"] is not None:
+            nar.unpack(io.BytesIO(blobs["checkpoint"]), job["checkpoint"])
         ended = server().run(job, given_up)
         found: dict[str, Any] = {"ended": ended, "out": None, "checkpoint": None}
         for name in ("result", "log"):
@@ -111,7 +120,7 @@ def run_apart(job: dict[str, Any], message: Mapping[str, Any], cache: Path, give
         try:
             if os.path.lexists(job["out"]):
                 found["out"] = packed(job["out"], message["folder"])
-            if ended["exit"] and os.path.lexists(job["checkpoint"]):
+            if os.path.lexists(job["checkpoint"]):
                 found["checkpoint"] = packed(job["checkpoint"], None)["nar"]
         except (OSError, NarError) as error:
             return {"ended": ended, "unfit": str(error)}
@@ -193,7 +202,8 @@ def is_whole(here: Path, expected: str) -> bool:
             # Whoever uses it now keeps it until he is done.
             aside = here.parent.parent / "tmp" / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
             aside.parent.mkdir(exist_ok=True)
-            os.chmod(here, 0o755, follow_symlinks=here.is_symlink())
+            if here.is_dir() and not here.is_symlink():
+                os.chmod(here, 0o755)
             os.rename(here, aside)
             remove(aside)
             return False

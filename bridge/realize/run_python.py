@@ -25,7 +25,7 @@ from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.store_path import STORE_PATH, base_name
 from bridge.stages.values import PythonRecipe, amount
 from bridge.store.durable import disk_errors
-from bridge.store.objects import add_output, remove_tree
+from bridge.store.objects import add_output
 from bridge.store.trace import Realization, Result, record
 
 from . import worker
@@ -40,6 +40,21 @@ if TYPE_CHECKING:
 __all__ = ["run_python"]
 
 _POLL = 0.5
+_KEPT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "TZ",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NIX_SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    *(name for proxy in ("http", "https", "ftp", "all", "no") for name in (f"{proxy}_proxy", f"{proxy}_proxy".upper())),
+)
+"""What a stage sees of the user's environment: what finds programs, libraries and the network. All else would be an
+input that nobody knows of."""
 _LONGEST_BACKOFF = 600.0
 
 
@@ -107,9 +122,7 @@ def _attempt(context: Context, executor: ForkExecutor | Elsewhere, task: Task, n
                 _keep_partial(one)
             raise
         context.report(Phase(task.node, "adding to the store"))
-        made = _record(one, ended, result, "done", folder / "out", task.node.name)
-    remove_tree(checkpoint)
-    return made
+        return _record(one, ended, result, "done", folder / "out", task.node.name)
 
 
 def _record(
@@ -145,7 +158,17 @@ def _record(
         usage={"cpu": ended["cpu"], "memory": ended["memory"]},
         previous=None if task.previous is None else task.previous.id,
     )
-    return record(one.context.store, made)
+    if outcome == "partial" or not one.checkpoint.exists():
+        return record(one.context.store, made)
+    # It goes with the folder, also where we are killed: its number is used up, and it would be given it when redone.
+    spent = one.folder / "checkpoint"
+    with disk_errors(f"{spent} can not be written"):
+        os.rename(one.checkpoint, spent)
+    try:
+        return record(one.context.store, made)
+    except BaseException:
+        os.rename(spent, one.checkpoint)
+        raise
 
 
 def _described(error: BuildError) -> dict[str, Any]:
@@ -194,12 +217,16 @@ def _job(one: _Attempt) -> dict[str, Any]:
     with disk_errors(f"{folder} can not be written"):
         work.mkdir()
         positions.write_text(json.dumps(code.positions()))
+        # A stage that fills the disk must be able to say so.
+        with (folder / "result.json").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 4096)
     limits = {"timeout": policy.timeout, "cpu_time": policy.cpu_time, "memory": policy.memory_bytes}
     return {
         "arguments": arguments,
         "checkpoint": str(one.checkpoint),
         "code": str(objects[attributes["code"]]),
         "environ": dict(task.environ),
+        "keep": [*_KEPT, *policy.environ],
         "function": attributes["function"],
         "index": task.index,
         "limits": {name: value for name, value in limits.items() if value is not None},

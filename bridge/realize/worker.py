@@ -9,6 +9,7 @@ A job is a plain dict:
     arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …}
     run        the parameter that takes the run, or null
     index, seed, out, work, log, result: numbers and absolute paths
+    environ    variables that it gets; keep: the names of those that it keeps of the worker's environment
     limits     {"timeout": seconds, "cpu_time": seconds, "memory": bytes}, each or none
     checkpoint folder that outlasts the run while it has not succeeded
     previous   {"id", "path", "metrics"} of the realization to go on from, or null
@@ -23,6 +24,7 @@ from __future__ import annotations
 import ast
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib.abc
@@ -44,6 +46,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
 JSON_TYPES = (bool, int, float, str, type(None))
 
 
@@ -174,36 +178,39 @@ def platform_facts() -> dict[str, str]:
 
 def perform(job: dict[str, Any]) -> dict[str, Any]:
     """Run the stage's function; gives what goes into `result`."""
-    positions = json.loads(Path(job["positions"]).read_bytes()) if job["positions"] else {}
-    sys.meta_path.insert(0, CodeFinder(Path(job["code"]), positions))
-    out = Path(job["out"])
-    out.mkdir(exist_ok=True)
-    previous = None
-    if job["previous"] is not None:
-        previous = Previous(job["previous"]["id"], Path(job["previous"]["path"]), job["previous"]["metrics"])
-    run = Run(job["index"], job["seed"], out, Path(job["checkpoint"]), previous)
-    arguments: dict[str, Any] = {}
-    for name, argument in job["arguments"].items():
-        match argument:
-            case {"value": value}:
-                arguments[name] = value
-            case {"path": path}:
-                arguments[name] = Path(path)
-            case {"paths": paths}:
-                arguments[name] = [Path(path) for path in paths]
-            case {"promise": promise}:
-                arguments[name] = out / promise
-                arguments[name].parent.mkdir(parents=True, exist_ok=True)
-    if job["run"] is not None:
-        arguments[job["run"]] = run
-    module, _, function = job["function"].partition(":")
+    positions: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     try:
+        positions = json.loads(Path(job["positions"]).read_bytes()) if job["positions"] else {}
+        sys.meta_path.insert(0, CodeFinder(Path(job["code"]), positions))
+        out = Path(job["out"])
+        out.mkdir(exist_ok=True)
+        previous = None
+        if job["previous"] is not None:
+            previous = Previous(job["previous"]["id"], Path(job["previous"]["path"]), job["previous"]["metrics"])
+        run = Run(job["index"], job["seed"], out, Path(job["checkpoint"]), previous)
+        metrics = run.metrics
+        arguments: dict[str, Any] = {}
+        for name, argument in job["arguments"].items():
+            match argument:
+                case {"value": value}:
+                    arguments[name] = value
+                case {"path": path}:
+                    arguments[name] = Path(path)
+                case {"paths": paths}:
+                    arguments[name] = [Path(path) for path in paths]
+                case {"promise": promise}:
+                    arguments[name] = out / promise
+                    arguments[name].parent.mkdir(parents=True, exist_ok=True)
+        if job["run"] is not None:
+            arguments[job["run"]] = run
+        module, _, function = job["function"].partition(":")
         found = getattr(importlib.import_module(module), function)
         found(**arguments)
-        return {"metrics": run.metrics, "host": host_facts()}
+        return {"metrics": metrics, "host": host_facts()}
     except BaseException as error:
         described = describe(error, {shown for shown, _ in positions.values()})
-        return {"metrics": run.metrics, "host": host_facts(), "error": described}
+        return {"metrics": metrics, "host": host_facts(), "error": described}
 
 
 def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
@@ -236,17 +243,24 @@ def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
 def run_here(job: dict[str, Any]) -> None:
     """Run a job in this process, which is only for it."""
     os.chdir(job["work"])
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        # The disk may be full.
+        log = null
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.environ.update(TMPDIR=job["work"], TMP=job["work"], TEMP=job["work"], **job["environ"])
+    kept = {name: os.environ[name] for name in job["keep"] if name in os.environ}
+    folders = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP", "NIX_BUILD_TOP"), job["work"])
+    os.environ.clear()
+    os.environ.update({**kept, **folders, **job["environ"]})
     limit(job["limits"])
     # Room is taken beforehand: a stage that fills the disk must be able to say so.
-    with contextlib.suppress(OSError), open(job["result"], "wb") as file:
+    with contextlib.suppress(OSError), open(job["result"], "ab") as file:
         os.posix_fallocate(file.fileno(), 0, 4096)
     found = perform(job)
     # What the stage left to be done at its end belongs to it; the process itself ends at once.
@@ -374,6 +388,9 @@ def start(job: dict[str, Any]) -> int:
     code = 1
     try:
         os.setpgid(0, 0)
+        die_with_parent()
+        # The server's pipes are none of its business.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -383,6 +400,12 @@ def start(job: dict[str, Any]) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the server is killed, which could not end it any more."""
+    if PRCTL is not None:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def reap(children: dict[int, Child]) -> None:

@@ -58,6 +58,8 @@ def stage(
     cpu_time: float | None = None,
     memory: int | str | None = None,
     resources: Mapping[str, int | float | str] = ...,
+    environ: Sequence[str] = (),
+    previous: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Stage]: ...
 def stage(
     function: Callable[..., Any] | None = None,
@@ -93,6 +95,10 @@ def stage(
         Bytes that one process of a run may take, such as `"8G"`.
     resources
         What a run takes of the machine, such as `{"gpu": 1, "mem": "8G"}`.
+    environ
+        Names of environment variables of the user that a run may see; else it sees few.
+    previous
+        A matcher that picks the earlier realization that a new one goes on from.
 
     Raises
     ------

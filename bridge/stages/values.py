@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from glob import escape, has_magic
 from pathlib import Path, PurePosixPath
@@ -271,6 +271,8 @@ class Policy:
         Bytes that one process of a run may take; a text such as `8G` will do.
     resources
         What a run takes of the machine while it goes, such as `{"gpu": 1, "mem": "8G"}`.
+    environ
+        Names of environment variables of the user that a run may see, such as `HF_TOKEN`.
     previous
         A matcher that picks, of the realizations that there are, the one that a new one goes on from.
     """
@@ -286,6 +288,7 @@ class Policy:
     cpu_time: float | None = None
     memory: int | str | None = None
     resources: Mapping[str, int | float | str] = field(default_factory=dict)
+    environ: Sequence[str] = ()
     previous: Callable[..., Any] | None = None
 
     @property
@@ -316,6 +319,10 @@ class Policy:
         for name, seconds in (("backoff", self.backoff), ("timeout", self.timeout), ("cpu_time", self.cpu_time)):
             if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
                 raise Place.caller().error(f"{name} must be a number of seconds above 0, not {seconds!r}")
+        if isinstance(self.environ, str) or not all(isinstance(name, str) for name in self.environ):
+            raise Place.caller().error(
+                f"environ must be names of variables, not {self.environ!r}", hint='such as ["HF_TOKEN"]'
+            )
         if not isinstance(self.resources, Mapping) or not all(isinstance(name, str) for name in self.resources):
             raise Place.caller().error(
                 f"resources must be a dict of names and amounts, not {self.resources!r}", hint='such as {"gpu": 1}'

@@ -87,6 +87,8 @@ class _Canonical:
     def __call__(self, path: str, status: os.stat_result, handle: str | int) -> None:
         mode = status.st_mode
         if stat.S_ISREG(mode):
+            if os.stat(handle).st_mtime_ns != status.st_mtime_ns:
+                raise OutputError(f"{path} was written to while it was read", hint="something that was left running?")
             if status.st_nlink > 1:
                 _unlink_hard(path)
                 handle = path

@@ -170,7 +170,7 @@ def _wrong_address(info: ObjectInfo, real: Path) -> str | None:
     if (address, info.path) in found:
         return None
     shown = " or ".join(f"{path} with {given}" for given, path in found)
-    return f"its contents give the path {shown}, not {address}"
+    return f"its contents give {shown or 'no such path'}, not {info.path} with {address}"
 
 
 def _addresses(info: ObjectInfo, real: Path, kind: str | None) -> Iterator[tuple[str, str]]:
@@ -193,13 +193,13 @@ def _addresses(info: ObjectInfo, real: Path, kind: str | None) -> Iterator[tuple
     for algorithm in ALGORITHMS:
         if kind == f"fixed:r:{algorithm}" and algorithm != "sha256":
             content = Hash.of(b"".join(nar.pack_chunks(real)), algorithm)
-            yield f"{kind}:{content.nix32}", content_path(name, "nar", content)
+            yield f"{kind}:{content.nix32}", content_path(name, "nar", content, info.references)
         flat = f"fixed:{algorithm}"
         if is_file and (kind in (None, flat) or (kind == "text:sha256" and algorithm == "sha256")):
             with real.open("rb") as file:
                 content = Hash(algorithm, hashlib.file_digest(file, algorithm).digest())
-            if kind in (None, flat):
-                yield f"{flat}:{content.nix32}", content_path(name, "flat", content)
+            if kind == flat or (kind is None and not info.references):
+                yield f"{flat}:{content.nix32}", content_path(name, "flat", content, info.references)
             if kind in (None, "text:sha256") and algorithm == "sha256":
                 yield f"text:sha256:{content.nix32}", content_path(name, "text", content, info.references)
 

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,32 +123,6 @@ late = subprocess.Popen(["sh", "-c", f"sleep 1; echo late > {a}/late"])
     )
     pid = int((done.path("s") / "a" / "pid").read_text())
     wait_until(lambda: alive([pid]) == [], 1)
-    assert_clean(store)
-
-
-@pytest.mark.parametrize(
-    "make", [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))]
-)
-def test_any_executor_runs_stages(store: Store, tmp_path: Path, make: Callable[[int], Executor]) -> None:
-    module = load(
-        tmp_path,
-        """
-        import os
-        @stage(realizations=3, match=every())
-        def s(run, a=out("a")):
-            a.write_text("x")
-            run.log(pid=os.getpid())
-
-        @stage
-        def bad():
-            raise ValueError("no")
-        """,
-    )
-    with make(2) as executor:
-        done = run(store, module.s, executor=executor)
-        failed = run(store, module.bad, executor=executor)
-    assert len({one.metrics["pid"] for one in done.choice("s").chosen} - {os.getpid()}) == 3
-    assert "raised ValueError: no" in failed.failure.message
     assert_clean(store)
 
 

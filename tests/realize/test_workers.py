@@ -46,6 +46,7 @@ def job(tmp_path: Path) -> Job:
             "arguments": {},
             "checkpoint": str(folder / "checkpoint"),
             "environ": {},
+            "keep": ["PATH"],
             "function": "mod:main",
             "index": 0,
             "limits": {},
@@ -173,7 +174,7 @@ names = ("out", "log", "result")
 job = {name: str(folder / name) for name in names} | {
     "code": str(folder), "work": str(folder), "arguments": {}, "function": "mod:main",
     "index": 0, "positions": None, "run": None, "seed": 1,
-    "checkpoint": str(folder / "checkpoint"), "environ": {}, "limits": {}, "previous": None,
+    "checkpoint": str(folder / "checkpoint"), "environ": {}, "keep": ["PATH"], "limits": {}, "previous": None,
 }
 ForkExecutor().submit(worker.run_job, job).result()
 """

@@ -96,6 +96,7 @@ class Project:
             "out": str(room / "out"),
             "checkpoint": str(room / "checkpoint"),
             "environ": {},
+            "keep": ["PATH"],
             "limits": {},
             "positions": str(room / "positions.json"),
             "previous": None,

@@ -6,17 +6,21 @@ import json
 import os
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.formats.hashes import Hash
 from bridge.formats.store_path import text_path
 from bridge.store.durable import temporary
+from bridge.store.errors import RecordError
 from bridge.store.info import ObjectInfo, read_info
 from bridge.store.layout import Store, open_store
-from bridge.store.objects import add_fixed_file, add_texts, remove_tree
+from bridge.store.objects import add_fixed_file, add_output, add_texts, register_built, remove_tree
+from bridge.store.records import read_records
 from bridge.store.trace import Realization, realizations, record
 from bridge.store.verify import verify
 
@@ -28,6 +32,7 @@ DRV = "/nix/store/" + "1" * 32 + "-train.drv"
 def folder(tree: Path) -> None:
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("contents")
+    (tree / "sub" / "link").symlink_to("file")
 
 
 def fill(store: Store, run: float = 1.0) -> ObjectInfo:
@@ -82,9 +87,57 @@ def folder_mode(store: Store, info: ObjectInfo) -> Path:
     return loosened(store.real_path(info.path) / "sub")
 
 
+def file_is_setuid(store: Store, info: ObjectInfo) -> Path:
+    place = store.real_path(info.path) / "sub" / "file"
+    place.chmod(0o4444)
+    return place
+
+
+def file_is_private(store: Store, info: ObjectInfo) -> Path:
+    place = store.real_path(info.path) / "sub" / "file"
+    place.chmod(0o400)
+    return place
+
+
+def time_of(place: Path) -> Path:
+    os.utime(place, ns=(0, 2 * 10**9), follow_symlinks=False)
+    return place
+
+
+def file_time(store: Store, info: ObjectInfo) -> Path:
+    return time_of(store.real_path(info.path) / "sub" / "file")
+
+
+def link_time(store: Store, info: ObjectInfo) -> Path:
+    return time_of(store.real_path(info.path) / "sub" / "link")
+
+
+def folder_time(store: Store, info: ObjectInfo) -> Path:
+    return time_of(store.real_path(info.path))
+
+
+def link_retargeted(store: Store, info: ObjectInfo) -> Path:
+    link = loosened(store.real_path(info.path) / "sub") / "link"
+    link.unlink()
+    link.symlink_to("/etc/passwd")
+    return store.real_path(info.path)
+
+
+def link_instead_of_a_file(store: Store, info: ObjectInfo) -> Path:
+    file = loosened(store.real_path(info.path) / "sub") / "file"
+    file.unlink()
+    file.symlink_to("file")
+    return store.real_path(info.path)
+
+
 def executable(store: Store, info: ObjectInfo) -> Path:
     (store.real_path(info.path) / "sub" / "file").chmod(0o555)
     return store.real_path(info.path)
+
+
+def info_nested_without_end(store: Store, info: ObjectInfo) -> Path:
+    loosened(store.info_file(info.path)).write_text("[" * 200_000)
+    return store.info_file(info.path)
 
 
 def info_emptied(store: Store, info: ObjectInfo) -> Path:
@@ -149,6 +202,16 @@ def record_emptied(store: Store, info: ObjectInfo) -> Path:
     return the_record(store)
 
 
+def record_under_another_id(store: Store, info: ObjectInfo) -> Path:
+    file = the_record(store)
+    return file.rename(file.with_name("0" * 16 + ".json"))
+
+
+def record_nested_without_end(store: Store, info: ObjectInfo) -> Path:
+    loosened(the_record(store)).write_text("[" * 200_000)
+    return the_record(store)
+
+
 def record_moved(store: Store, info: ObjectInfo) -> Path:
     other = store.trace / ("2" * 32 + "-other.drv")
     (store.trace / DRV[11:]).rename(other)
@@ -173,7 +236,15 @@ DAMAGES = [
     object_swapped,
     file_mode,
     folder_mode,
+    file_is_setuid,
+    file_is_private,
+    file_time,
+    link_time,
+    folder_time,
+    link_retargeted,
+    link_instead_of_a_file,
     executable,
+    info_nested_without_end,
     info_emptied,
     info_deleted,
     info_of_another,
@@ -184,6 +255,8 @@ DAMAGES = [
     foreign_info,
     record_edited,
     record_emptied,
+    record_under_another_id,
+    record_nested_without_end,
     record_moved,
     foreign_record,
     foreign_file_in_the_trace,
@@ -196,6 +269,132 @@ def test_damage_is_found_and_named(store: Store, damage: Callable[[Store, Object
     assert_clean(store)
     place = damage(store, info)
     assert str(place) in [finding.path for finding in verify(store).findings]
+
+
+# ---------------------------------------------------------------------- each field of each kind of info
+
+BUILT = "/nix/store/" + "4" * 32 + "-built"
+
+
+def a_tree(store: Store, used: str) -> ObjectInfo:
+    return add(store, "tree", folder)
+
+
+def a_tree_that_refers(store: Store, used: str) -> ObjectInfo:
+    return add_file(store, "refers", used.encode(), (used,))
+
+
+def a_tree_that_refers_to_itself(store: Store, used: str) -> ObjectInfo:
+    tree = temporary(store)
+    tree.write_text(f"{BUILT} {used}")
+    return add_output(store, "itself", tree, (used,), BUILT)
+
+
+def a_text(store: Store, used: str) -> ObjectInfo:
+    path = text_path("text", Hash.of(used.encode()).hex, (used,))
+    add_texts(store, [(path, used.encode(), (used,))])
+    return read_info(store, path)
+
+
+def a_fixed_file(store: Store, used: str) -> ObjectInfo:
+    file = temporary(store)
+    file.write_bytes(b"fixed")
+    return add_fixed_file(store, "fixed", file, Hash.of(b"fixed", "sha1"))
+
+
+def a_build(store: Store, used: str) -> ObjectInfo:
+    store.real_path(BUILT).write_text(f"{BUILT} {used}")
+    return register_built(store, BUILT, (used,))
+
+
+KINDS = [a_tree, a_tree_that_refers, a_tree_that_refers_to_itself, a_text, a_fixed_file, a_build]
+OTHER_HASH = Hash.of(b"other")
+FIELDS: dict[str, object] = {
+    "path": "/nix/store/" + "5" * 32 + "-other",
+    "narHash": OTHER_HASH.sri,
+    "narSize": 7,
+    "references": [DRV],
+    "ca": f"fixed:r:sha256:{OTHER_HASH.nix32}",
+}
+ADDRESSES = {
+    "none": None,
+    "recursive": f"fixed:r:sha256:{OTHER_HASH.nix32}",
+    "recursive sha1": f"fixed:r:sha1:{Hash.of(b'other', 'sha1').nix32}",
+    "flat": f"fixed:sha256:{OTHER_HASH.nix32}",
+    "text": f"text:sha256:{OTHER_HASH.nix32}",
+}
+
+
+@pytest.mark.parametrize("field", [*FIELDS, *ADDRESSES])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_field_of_an_info_is_found(
+    store: Store, kind: Callable[[Store, str], ObjectInfo], field: str
+) -> None:
+    used = add_file(store, "used").path
+    info = kind(store, used)
+    assert_clean(store)
+    changes = {"ca": ADDRESSES[field]} if field in ADDRESSES else {field: FIELDS[field]}
+    if changes == {"ca": info.content_address}:
+        pytest.skip("it has no content address")
+    info_with(store, info, **changes)
+    (finding,) = verify(store).findings
+    assert finding.path in (str(store.info_file(info.path)), str(store.real_path(info.path)))
+
+
+@pytest.mark.parametrize("field", Realization(DRV, {}, "train", DRV, "python", 1.0, 2.0).to_json())
+def test_a_changed_field_of_a_record_is_found(store: Store, field: str) -> None:
+    fill(store)
+    file = loosened(the_record(store))
+    value = json.loads(file.read_bytes())
+    other = {str: "other", int: 17, float: 17.5, dict: {"other": 1}, type(None): "other"}[type(value[field])]
+    file.write_text(json.dumps(value | {field: other}, indent=1, sort_keys=True) + "\n")
+    (finding,) = verify(store).findings
+    assert finding.path == str(file)
+
+
+# ------------------------------------------------------------------------------------- a forged index
+
+
+def forged(store: Store, change: Callable[[dict[str, Any]], object]) -> Path:
+    """An index of 70 records whose check is right, with columns changed."""
+    for number in range(70):
+        record(store, Realization(DRV, {}, "train", DRV, "python", number, number + 1.0, {"loss": number / 7}))
+    read_records(store, DRV)
+    file = store.root / "cache" / f"{DRV[11:]}.records"
+    head, *lines = loosened(file).read_bytes().split(b"\n")
+    names = json.loads(head)["columns"]
+    columns = dict(zip(names, map(json.loads, lines), strict=True))
+    assert verify(store).findings == []
+    change(columns)
+    body = b"\n".join(json.dumps(columns[name]).encode() for name in names)
+    check = zlib.crc32(body, zlib.crc32(json.dumps(names).encode()))
+    file.write_bytes(json.dumps(json.loads(head) | {"check": check}).encode() + b"\n" + body)
+    return file
+
+
+FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a metric": lambda columns: columns["metrics.loss"].reverse(),
+    "all metrics": lambda columns: columns["metrics"].reverse(),
+    "an output": lambda columns: columns["outputs"]["values"].__setitem__(0, {"out": DRV}),
+    "a result": lambda columns: columns["result"].update(values=["failed"]),
+    "times": lambda columns: columns["started"].reverse(),
+    "too few": lambda columns: columns["metrics.loss"].pop(),
+    "no values": lambda columns: columns["outputs"].update(at=[7] * 70),
+    "no column": lambda columns: columns.update(host=5),
+    "no ids": lambda columns: columns.update(id=[1] * 70),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_index_is_found_or_not_used(store: Store, forgery: str) -> None:
+    file = forged(store, FORGERIES[forgery])
+    found = [finding.path for finding in verify(store).findings]
+    assert found == ([str(file)] if forgery != "no ids" else [])
+    if forgery == "too few":
+        with pytest.raises(RecordError, match=r"the index of metrics.loss .* is forged"):
+            read_records(store, DRV).column("metrics.loss")
+    if forgery == "no ids":
+        assert read_records(store, DRV).column("id")[0] != 1
 
 
 def test_bytes_without_a_record_and_left_temporaries_are_rubbish_and_no_fault(store: Store) -> None:
