@@ -87,8 +87,8 @@ def realization_named(store: Store, beginning: str) -> Realization:
 
 
 def assignment(text: str, option: str) -> tuple[str, str]:
-    """The two sides of NAME=VALUE."""
-    name, equals, value = text.partition("=")
+    """The two sides of NAME=VALUE; a stage's label may hold an equals sign itself."""
+    name, equals, value = text.rpartition("=")
     if not equals or not name or not value:
         raise TargetError(f"{text!r} says no name and value", hint=f"write {option}")
     return name, value

@@ -249,8 +249,10 @@ class _Engine:
         try:
             self._consider(node)
         except MatchError as error:
-            # What the stage keeps of its failures says more than that there is nothing to choose.
-            self._fail(node, self._kept.get(node, error))
+            # Where there are only failures, the last one says more than that there is nothing to choose.
+            resolved = self._resolved(node) or []
+            nothing = not any(self._candidates(node, one) for one in resolved)
+            self._fail(node, self._kept.get(node, error) if nothing else error)
         except BridgeError as error:
             self._fail(node, error)
 
@@ -307,9 +309,10 @@ class _Engine:
             return None
         if node.mapped is None:
             return [resolve(node, lambda used, output: self._choices[used].paths(output))]
-        return [
-            resolve(node, partial(self._path_of_one, node.mapped, one)) for one in self._choices[node.mapped].chosen
-        ]
+        chosen = self._choices[node.mapped].chosen
+        resolved = [resolve(node, partial(self._path_of_one, node.mapped, one)) for one in chosen]
+        # Equal results above are one object, and so one derivation here.
+        return list({one.path: one for one in resolved}.values())
 
     def _path_of_one(self, mapped: Node, one: Candidate, used: Node, output: str) -> str | list[str]:
         return one.outputs[output] if used is mapped else self._choices[used].paths(output)

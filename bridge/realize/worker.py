@@ -156,7 +156,8 @@ def host_facts() -> dict[str, Any]:
     packages = {}
     for name, module in list(sys.modules.items()):
         if "." not in name and name not in sys.stdlib_module_names:
-            version = getattr(module, "__version__", None)
+            # Not getattr: some compute it, import more for it, or warn.
+            version = getattr(module, "__dict__", {}).get("__version__")
             if isinstance(version, str):
                 packages[name] = version
     return {**platform_facts(), "packages": dict(sorted(packages.items()))}

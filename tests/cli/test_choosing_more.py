@@ -46,6 +46,14 @@ def test_more_realizations_are_made(nixbridge: Command, stages: Path) -> None:
     assert [one["index"] for one in listed(nixbridge, "more.py:train")] == [0, 1, 2, 3]
 
 
+def test_a_variant_is_named_by_its_label(nixbridge: Command, stages: Path) -> None:
+    stages.write_text(STAGES.replace("(run, model", "(run, lr=1, model") + "\nother = train(lr=2)\n")
+    nixbridge("realize", "more.py")
+    nixbridge("realize", "more.py", "--more", "train(lr=2)=3")
+    found = json.loads(nixbridge("ls", "more.py", "--json").stdout)
+    assert {one["label"]: len(one["realizations"]) for one in found} == {"train(lr=1)": 2, "train(lr=2)": 5, "luck": 1}
+
+
 def test_a_realization_is_made_again_by_its_seed(nixbridge: Command, stages: Path) -> None:
     nixbridge("realize", "more.py:train")
     old = listed(nixbridge, "more.py:train")[0]

@@ -67,6 +67,12 @@ def test_a_mapped_stage_shares_realizations_with_one_that_takes_a_single(store: 
     assert run(store, module.alone).started == []
 
 
+def test_equal_results_are_mapped_over_once(store: Store, tmp_path: Path) -> None:
+    done = run(store, load(tmp_path, SWEEP.replace('f"m{run.index}"', '"m"')).report)
+    assert (done.path("report") / "page").read_text() == "m!"
+    assert done.started.count(("judge", "python")) == 1
+
+
 def test_a_failure_of_one_fails_the_stage_and_the_others_stay(store: Store, tmp_path: Path) -> None:
     text = SWEEP.replace('score.write_text(f"', 'assert model.read_text() != "m1", "bad"\n    score.write_text(f"')
     module = load(tmp_path, text)

@@ -144,6 +144,11 @@ def other(x=out("x")):
     assert_clean(store)
 
 
+def test_what_the_matcher_refuses_is_not_hidden_by_a_kept_failure(store: Store, tmp_path: Path) -> None:
+    done = run(store, load(tmp_path, KEEPS.replace('best("score")', 'where("score", above=9) >> top()')).train)
+    assert "score 0 is not above 9" in str(done.failure)
+
+
 def test_a_stage_may_handle_the_failure_of_another(store: Store, tmp_path: Path) -> None:
     text = (
         HEAD
