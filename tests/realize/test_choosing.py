@@ -208,7 +208,8 @@ def after(sizes=train.size, page=out("page")):
 )
 def test_a_composed_matcher_chooses_what_goes_on(store: Store, tmp_path: Path, match: str, page: str) -> None:
     module: ModuleType = load(tmp_path, STAGES.format(match=match))
-    done = run(store, module.after)
+    # One after the other, so that the order of their starts is that of their numbers.
+    done = run(store, module.after, jobs=1)
     assert (done.path("after") / "page").read_text() == page
     assert run(store, module.after).started == []
     assert_clean(store)
