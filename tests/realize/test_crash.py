@@ -96,14 +96,17 @@ for turn in range(1000):
 
 def test_kill_9_while_objects_enter_leaves_a_clean_store(store: Store) -> None:
     rng = random.Random(3)
-    for _ in range(8):
+    # Later and later, for disks on which nothing is durable within a tenth of a second.
+    for attempt in range(1, 40):
         with subprocess.Popen([sys.executable, "-c", INGEST, store.root], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             child.stdout.readline()
-            time.sleep(rng.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, 0.1 * attempt))
             child.kill()
         assert verify(store).findings == []
-    assert list(store.info.iterdir()) != []
+        if attempt >= 8 and any(store.info.iterdir()):
+            return
+    pytest.fail("nothing ever entered")
 
 
 def test_kill_9_of_a_local_build_ends_its_builder_and_all_below_it(store: Store, tmp_path: Path) -> None:
