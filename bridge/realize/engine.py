@@ -178,6 +178,7 @@ class _Engine:
         self._lost: set[Node] = set()
         self._blocked: dict[Node, float] = {}
         self._for_nix: list[Task] = []
+        self._in_nix: set[Node] = set()
         self._locks: dict[Node, ExitStack] = {}
         self._tried: set[Node] = set()
         self._runs: dict[Node, int] = {}
@@ -262,6 +263,9 @@ class _Engine:
 
     def _consider(self, node: Node) -> None:
         """Choose for a node whose inputs are chosen, or start what is missing."""
+        if node in self._in_nix:
+            # It is in a call together with an input that is done by now; it comes again once it is done itself.
+            return
         if node.source is not None:
             if node in self._plan.targets and not self._options.dry_run:
                 add_nar(self._context.store, node.path, node.source.chunks)
@@ -475,7 +479,10 @@ class _Engine:
         if self._nix_thread is None:
             self._nix_thread = ThreadPoolExecutor(_NIX_CALLS, thread_name_prefix="nix")
         nix = self._nix
-        future = self._nix_thread.submit(nix.build, tasks, keep_going=self._options.keep_going, jobs=self._options.jobs)
+        self._in_nix.update(task.node for task in tasks)
+        future = self._nix_thread.submit(
+            nix.build, list(tasks), keep_going=self._options.keep_going, jobs=self._options.jobs
+        )
         self._running[future] = tasks
 
     def _with_dependents(self, tasks: list[Task]) -> list[Task]:
@@ -546,8 +553,10 @@ class _Engine:
         self._durations.note(node.name, made.stopped - made.started)
         self._report(Finished(node, made))
         # Of a mapped stage more may still be on their way.
-        if all(used in self._choices for used in node.inputs) and all(task.node is not node for task in left):
-            self._ready.append(node)
+        if all(task.node is not node for task in left):
+            self._in_nix.discard(node)
+            if all(used in self._choices for used in node.inputs):
+                self._ready.append(node)
 
     def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
         error = future.exception()
@@ -563,6 +572,7 @@ class _Engine:
             node, drv = task.node, task.resolved.path
             if drv in made:
                 continue
+            self._in_nix.discard(node)
             if drv in failed:
                 self._fail(node, failed[drv])
             elif isinstance(error, BridgeError) and all(used in self._choices for used in node.inputs):

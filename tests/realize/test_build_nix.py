@@ -113,6 +113,25 @@ def test_a_realization_is_in_nix_with_the_same_path_bytes_and_references(
     assert nix.run([nix.program("nix-store"), "--verify-path", path]).returncode == 0
 
 
+def test_what_is_done_in_a_call_goes_on_while_the_call_goes_on(store: Store, tmp_path: Path, nix: Installation) -> None:
+    text = """
+    busybox = host("busybox")
+    quick = shell('echo 1 > $out/x', tools=[busybox])
+    slow = shell('sleep 3; cat $quick/x > $out/x', quick=quick, tools=[busybox])
+
+    @stage
+    def train(quick=quick, x=out("x")):
+        x.write_text("trained")
+
+    report = shell('cat $slow/x $train > $out/x', slow=slow, train=train.x, tools=[busybox])
+    """
+    done = run(store, load(tmp_path, text).report, nix=nix)
+    assert (done.path("report") / "x").read_text() == "1\ntrained"
+    # Each once, and Python before the slow build had ended.
+    assert [event.node.name for event in done.of(Finished)] == ["quick", "train", "slow", "report"]
+    assert sorted(name for name, _ in done.started) == ["quick", "report", "slow", "train"]
+
+
 def test_what_nix_built_stays_in_place_and_survives_its_collector(
     store: Store, pipeline: ModuleType, nix: Installation
 ) -> None:
