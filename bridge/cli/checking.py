@@ -17,7 +17,7 @@ from bridge.realize.check import Checked, check
 from bridge.realize.engine import Options, realize
 from bridge.realize.places import Places
 from bridge.realize.task import Context
-from bridge.realize.workers import ForkExecutor
+from bridge.realize.workers import ForkWorkers
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import resolve
 from bridge.stages.values import Builder
@@ -40,7 +40,7 @@ def check_command(
     outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True, builder=cast(Builder, builder)))
     context = Context(opened, Places(opened, nix), lambda event: None)
     found: list[Checked] = []
-    with ForkExecutor() as executor:
+    with ForkWorkers() as executor:
         for checked in check(plan, outcome, context, executor, stages):
             found.append(checked)
             if not json:

@@ -29,7 +29,7 @@ from .make import Maker
 from .places import Places
 from .run_python import run_python
 from .task import Context, Task
-from .workers import ForkExecutor
+from .workers import ForkWorkers
 
 __all__ = ["Checked", "Difference", "check"]
 
@@ -53,7 +53,7 @@ class Checked:
 
 
 def check(
-    plan: Plan, outcome: Outcome, context: Context, executor: ForkExecutor, names: Iterable[str] = ()
+    plan: Plan, outcome: Outcome, context: Context, executor: ForkWorkers, names: Iterable[str] = ()
 ) -> Iterator[Checked]:
     """Make the chosen realizations of stages again, one after the other, and compare.
 
@@ -93,7 +93,7 @@ def check(
 
 
 def _again(
-    context: Context, executor: ForkExecutor, outcome: Outcome, choice: Choice, realization: Realization
+    context: Context, executor: ForkWorkers, outcome: Outcome, choice: Choice, realization: Realization
 ) -> list[Difference]:
     resolved = next(one for one in choice.resolved if one.path == realization.drv)
     previous = find_realizations(context.store, realization.previous) if realization.previous else [None]

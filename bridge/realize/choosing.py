@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bridge.formats.derivation import Instantiated
 from bridge.stages.plan import Node
-from bridge.stages.values import OutputPath, Promise, Stage
 from bridge.store.layout import Store
 from bridge.store.records import read_records
 
@@ -83,19 +81,12 @@ def candidates_of(places: Places, node: Node, drv: str, *, by_nix: bool) -> list
         # Where one has gone since we looked, reading it says so.
         return find(path) or places.store.real_path(path)
 
-    pool = Pool(records, lies, _config(node))
+    pool = Pool(records, lies, node.stage.config)
     outputs = records.column("outputs")
     there = places.there((path for one in outputs for path in one.values()), by_nix=by_nix)
     found = [one for one, has in zip(candidates_in(pool), outputs, strict=True) if there.issuperset(has.values())]
     found = list(visible(matcher_of(node), found))
     return [one for one in found if one.field("runner") != "local"] if by_nix else found
-
-
-def _config(node: Node) -> dict[str, Any]:
-    """A stage's arguments that are neither inputs nor promises."""
-    arguments: Mapping[str, Any] = getattr(node.stage.recipe, "arguments", {})
-    kinds = (Stage, OutputPath, Promise, tuple)
-    return {name: value for name, value in arguments.items() if not isinstance(value, kinds)}
 
 
 def unused_indices(store: Store, drv: str, count: int) -> list[int]:

@@ -42,7 +42,7 @@ from .matchers import Candidate, apply, takes_many
 from .places import Places
 from .schedule import CPU, Durations, Grant, Queue, machine
 from .task import Context, Task
-from .workers import ForkExecutor, default_jobs
+from .workers import ForkWorkers, default_jobs
 
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
@@ -160,7 +160,7 @@ class _Engine:
         self._context = Context(store, Places(store, nix), report)
         self._installation = nix
         self._nix: NixBuilder | None = None
-        self._executor = ForkExecutor() if executor is None else _elsewhere(executor, store, options)
+        self._executor = ForkWorkers() if executor is None else _elsewhere(executor, store, options)
         self._threads: ThreadPoolExecutor | None = None
         self._nix_thread: ThreadPoolExecutor | None = None
 
@@ -192,7 +192,7 @@ class _Engine:
 
     def _capacity(self) -> Mapping[str, int]:
         """What there is of each resource, where the runs are made."""
-        there = None if isinstance(self._executor, ForkExecutor) else self._executor.capacity
+        there = None if isinstance(self._executor, ForkWorkers) else self._executor.capacity
         return machine(os.environ, self._options.jobs) if there is None else {**there, CPU: self._options.jobs}
 
     # ---------------------------------------------------------------------------------- the loop
@@ -442,7 +442,7 @@ class _Engine:
         maker = Maker(self._context, self._executor, self._choices, self._nix)
         for task, grant in self._queue.take():
             # Which GPUs a run gets elsewhere, its worker knows.
-            environ = grant.environ if isinstance(self._executor, ForkExecutor) else {}
+            environ = grant.environ if isinstance(self._executor, ForkWorkers) else {}
             future = self._threads.submit(maker.make, replace(task, environ=environ))
             self._running[future] = task
             self._grants[future] = grant

@@ -19,7 +19,7 @@ from .events import Started
 from .fetch import fetch
 from .run_python import run_python
 from .task import Context, Task
-from .workers import ForkExecutor
+from .workers import ForkWorkers
 
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
@@ -41,7 +41,7 @@ class Maker:
     """
 
     context: Context
-    executor: ForkExecutor | Elsewhere
+    executor: ForkWorkers | Elsewhere
     choices: Mapping[Node, Choice]
     nix: NixBuilder | None
 

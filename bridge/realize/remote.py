@@ -381,7 +381,7 @@ class Server:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", os.path.join(os.path.dirname(__file__), "worker.py"), "serve"],
+            [sys.executable, "-P", os.path.join(os.path.dirname(__file__), "worker.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",

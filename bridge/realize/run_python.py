@@ -28,11 +28,10 @@ from bridge.store.durable import disk_errors
 from bridge.store.objects import add_output
 from bridge.store.trace import Realization, Result, record
 
-from . import worker
 from .errors import BuildError, Interrupted, PromiseError, WorkerDiedError
 from .events import Phase, Retrying
 from .task import Context, Task, how_it_ended, log_tail, work_folder
-from .workers import ForkExecutor
+from .workers import ForkWorkers
 
 if TYPE_CHECKING:
     from .elsewhere import Elsewhere
@@ -58,7 +57,7 @@ input that nobody knows of."""
 _LONGEST_BACKOFF = 600.0
 
 
-def run_python(context: Context, executor: ForkExecutor | Elsewhere, task: Task) -> Realization:
+def run_python(context: Context, executor: ForkWorkers | Elsewhere, task: Task) -> Realization:
     """Make one realization of a Python stage and record it; where the stage keeps failures, also a failed one.
 
     Raises
@@ -96,7 +95,7 @@ class _Attempt:
     started: float
 
 
-def _attempt(context: Context, executor: ForkExecutor | Elsewhere, task: Task, number: int) -> Realization:
+def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, number: int) -> Realization:
     context.check()
     store = context.store
     policy = task.node.stage.policy
@@ -267,9 +266,9 @@ def _previous(previous: Realization | None, objects: Mapping[str, Path]) -> dict
     return {"id": previous.id, "path": str(path), "metrics": dict(previous.metrics)}
 
 
-def _run(one: _Attempt, executor: ForkExecutor | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(executor, ForkExecutor):
-        return _wait(one.context, executor.submit(worker.run_job, job))
+def _run(one: _Attempt, executor: ForkWorkers | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(executor, ForkWorkers):
+        return _wait(one.context, executor.submit(job))
     try:
         return executor.run(job, one.context.cancelled)
     except WorkerDiedError as error:

@@ -1,9 +1,6 @@
 """The process that runs Python stages. It imports the standard library only, and no part of nixbridge.
 
-    serve     reads jobs as JSON lines on stdin, forks a process for each, answers with JSON lines
-    run_job   runs one job in this very process: for the fork, or for a worker of any executor
-
-A job is a plain dict:
+It reads jobs as JSON lines on stdin, forks a process for each, and answers with JSON lines. A job is a plain dict:
 
     code       folder of the stage's modules          function   module:name
     arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …}
@@ -37,7 +34,6 @@ import platform
 import resource
 import selectors
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -286,26 +282,6 @@ def limit(limits: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limits["memory"], limits["memory"]))
 
 
-def run_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Run a job in a process of its own, for executors that are not ours; gives how it ended."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", __file__, "run"], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
-    )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    timed_out = False
-    try:
-        child.communicate(json.dumps(job).encode(), timeout=job["limits"].get("timeout"))
-    except subprocess.TimeoutExpired:
-        timed_out = True
-    # What the stage left running must not write into what it made.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    status = child.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"exit": status, "timed_out": timed_out, "cpu": cpu, "memory": after.ru_maxrss * 1024}
-
-
 # ---------------------------------------------------------------------------------------- the server
 
 
@@ -442,7 +418,4 @@ def end_all(children: dict[int, Child]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        serve()
-    else:
-        run_here(json.load(sys.stdin))
+    serve()

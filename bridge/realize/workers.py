@@ -1,4 +1,4 @@
-"""An executor whose workers are forked from one small server process: a few milliseconds a run."""
+"""Workers that are forked from one small server process: a few milliseconds a run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Any
 
 from . import worker
 from .errors import WorkerError
 
-__all__ = ["ForkExecutor"]
+__all__ = ["ForkWorkers", "default_jobs"]
 
 
-class ForkExecutor(Executor):
-    """Runs `worker.run_job` in a process of its own for each job; futures give how it ended, as `worker` says.
+class ForkWorkers:
+    """Runs each job in a process of its own; futures give how it ended, as `worker` says. A context manager.
 
     The server dies with this process, whatever ends it, and takes its workers along.
     """
@@ -33,11 +32,20 @@ class ForkExecutor(Executor):
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Start a job: `submit(worker.run_job, job)`."""
-        if fn is not worker.run_job:
-            raise WorkerError(f"this executor runs stages only, not {fn!r}")
-        (job,) = args
+    def __enter__(self) -> ForkWorkers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def submit(self, job: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Start a job, a plain dict as `worker` describes it.
+
+        Raises
+        ------
+        WorkerError
+            If no process can be started.
+        """
         future: Future[dict[str, Any]] = Future()
         with self._lock:
             server = self._start()
@@ -57,7 +65,7 @@ class ForkExecutor(Executor):
         if self._server is None:
             try:
                 self._server = subprocess.Popen(
-                    [sys.executable, "-P", worker.__file__, "serve"],
+                    [sys.executable, "-P", worker.__file__],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     cwd="/",

@@ -31,7 +31,6 @@ from .values import (
     HostRecipe,
     NixRecipe,
     OutputPath,
-    Promise,
     PythonRecipe,
     ShellRecipe,
     SourceRecipe,
@@ -245,20 +244,13 @@ def _labels(stages: Sequence[Stage]) -> dict[Stage, str]:
         if len(group) == 1:
             labels[group[0]] = name
             continue
-        shown = {stage: {key: _shown(value) for key, value in _config(stage).items()} for stage in group}
+        shown = {stage: {key: _shown(value) for key, value in stage.config.items()} for stage in group}
         first = shown[group[0]]
         differing = {key for config in shown.values() for key in config if config[key] != first.get(key)}
         for stage, config in shown.items():
             told = ", ".join(f"{key}={config[key]}" for key in config if key in differing)
             labels[stage] = f"{name}({told})" if told else name
     return labels
-
-
-def _config(stage: Stage) -> dict[str, Value]:
-    """The arguments of a stage that are neither inputs nor promises."""
-    arguments: Mapping[str, Value] = getattr(stage.recipe, "arguments", {})
-    kinds = (Stage, OutputPath, Promise, tuple)
-    return {name: value for name, value in arguments.items() if not isinstance(value, kinds)}
 
 
 def _shown(value: Value) -> str:

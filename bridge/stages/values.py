@@ -425,6 +425,13 @@ class Stage:
         return {name: value for name, value in arguments.items() if isinstance(value, Promise)}
 
     @property
+    def config(self) -> dict[str, Value]:
+        """The arguments that are neither inputs nor promises."""
+        arguments: Mapping[str, Value] = getattr(self.recipe, "arguments", {})
+        kinds = (Stage, OutputPath, Promise, tuple)
+        return {name: value for name, value in arguments.items() if not isinstance(value, kinds)}
+
+    @property
     def uses(self) -> Iterator[OutputPath]:
         """What this stage uses of others."""
         recipe = self.recipe

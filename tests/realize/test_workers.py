@@ -14,19 +14,17 @@ from typing import Any
 
 import pytest
 
-from bridge.realize import worker
 from bridge.realize.errors import WorkerError
-from bridge.realize.workers import ForkExecutor, default_jobs
+from bridge.realize.workers import ForkWorkers, default_jobs
 
 from .running import alive, wait_until
 
 Job = Callable[[str], dict[str, Any]]
-Runner = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @pytest.fixture
-def executor() -> Iterator[ForkExecutor]:
-    found = ForkExecutor()
+def executor() -> Iterator[ForkWorkers]:
+    found = ForkWorkers()
     yield found
     found.shutdown()
 
@@ -59,27 +57,27 @@ def job(tmp_path: Path) -> Job:
     return make
 
 
-def test_jobs_run_at_once_and_each_gives_its_status(executor: ForkExecutor, job: Job) -> None:
+def test_jobs_run_at_once_and_each_gives_its_status(executor: ForkWorkers, job: Job) -> None:
     started = time.monotonic()
     bodies = ["time.sleep(0.3)", "os._exit(7)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)", "1/0"]
-    futures = [executor.submit(worker.run_job, job(body)) for body in bodies * 4]
+    futures = [executor.submit(job(body)) for body in bodies * 4]
     assert [future.result(10)["exit"] for future in futures] == [0, 7, -9, -15, 0] * 4
     assert time.monotonic() - started < 1.2
 
 
-def test_a_job_is_a_process_of_its_own(executor: ForkExecutor, job: Job) -> None:
+def test_a_job_is_a_process_of_its_own(executor: ForkWorkers, job: Job) -> None:
     jobs = [job("print(os.getpid(), os.getcwd(), sys.stdin.read() == '')") for _ in range(2)]
     for one in jobs:
-        executor.submit(worker.run_job, one).result(10)
+        executor.submit(one).result(10)
     said = [Path(one["log"]).read_text().split() for one in jobs]
     assert said[0][0] != said[1][0]
     assert [line[1:] for line in said] == [[one["work"], "True"] for one in jobs]
 
 
-def test_stop_ends_what_runs(executor: ForkExecutor, job: Job) -> None:
+def test_stop_ends_what_runs(executor: ForkWorkers, job: Job) -> None:
     ignoring = job("signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(60)")
     obeying = job("open('ready', 'w'); time.sleep(60)")
-    futures = [executor.submit(worker.run_job, one) for one in (ignoring, obeying)]
+    futures = [executor.submit(one) for one in (ignoring, obeying)]
     wait_until(lambda: all((Path(one["work"]) / "ready").exists() for one in (ignoring, obeying)))
     executor.stop(signal.SIGTERM)
     assert futures[1].result(10)["exit"] == -15
@@ -88,64 +86,47 @@ def test_stop_ends_what_runs(executor: ForkExecutor, job: Job) -> None:
     assert futures[0].result(10)["exit"] == -9
 
 
-def test_a_server_that_dies_fails_its_jobs_and_another_takes_the_next(executor: ForkExecutor, job: Job) -> None:
+def test_a_server_that_dies_fails_its_jobs_and_another_takes_the_next(executor: ForkWorkers, job: Job) -> None:
     one = job("open('ready', 'w'); time.sleep(5)")
-    future = executor.submit(worker.run_job, one)
+    future = executor.submit(one)
     wait_until((Path(one["work"]) / "ready").exists)
     assert executor._server is not None
     executor._server.kill()
     with pytest.raises(WorkerError, match="died"):
         future.result(10)
     executor._server.wait()
-    assert executor.submit(worker.run_job, job("pass")).result(10)["exit"] == 0
+    assert executor.submit(job("pass")).result(10)["exit"] == 0
 
 
-def test_what_a_job_leaves_running_is_ended_with_it(executor: ForkExecutor, job: Job) -> None:
+def test_what_a_job_leaves_running_is_ended_with_it(executor: ForkWorkers, job: Job) -> None:
     one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
-    assert executor.submit(worker.run_job, one).result(10)["exit"] == 0
+    assert executor.submit(one).result(10)["exit"] == 0
     wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
 
 
-def by_server(job: dict[str, Any]) -> dict[str, Any]:
-    with ForkExecutor() as executor:
-        return executor.submit(worker.run_job, job).result(20)
-
-
-RUNNERS = {"the server": by_server, "any executor": worker.run_job}
-
-
-@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
-def test_a_job_is_ended_at_its_timeout_with_all_that_it_started(job: Job, run: Runner) -> None:
+def test_a_job_is_ended_at_its_timeout_with_all_that_it_started(executor: ForkWorkers, job: Job) -> None:
     body = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
     one = {**job(body), "limits": {"timeout": 0.5}}
     started = time.monotonic()
-    ended = run(one)
+    ended = executor.submit(one).result(20)
     assert ended["timed_out"]
     assert ended["exit"] == -signal.SIGKILL
     assert time.monotonic() - started < 5
     wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
 
 
-@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
-def test_a_job_is_ended_when_it_has_used_its_processor_time(job: Job, run: Runner) -> None:
-    ended = run({**job("[None for _ in iter(int, 1)]"), "limits": {"cpu_time": 1}})
+def test_a_job_is_ended_when_it_has_used_its_processor_time(executor: ForkWorkers, job: Job) -> None:
+    ended = executor.submit({**job("[None for _ in iter(int, 1)]"), "limits": {"cpu_time": 1}}).result(20)
     assert ended["exit"] == -signal.SIGXCPU
     assert not ended["timed_out"]
     assert ended["cpu"] >= 0.9
 
 
-@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
-def test_a_job_can_not_take_more_memory_than_it_may(job: Job, run: Runner) -> None:
+def test_a_job_can_not_take_more_memory_than_it_may(executor: ForkWorkers, job: Job) -> None:
     one = {**job("x = bytearray(1 << 30); x[::4096] = bytes(len(x) // 4096)"), "limits": {"memory": 1 << 28}}
-    ended = run(one)
+    ended = executor.submit(one).result(20)
     assert "MemoryError" in json.loads(Path(one["result"]).read_bytes())["error"]["message"]
     assert ended["memory"] < 1 << 29
-
-
-def test_run_job_alone_ends_what_a_job_leaves_running(job: Job) -> None:
-    one = job("import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid)")
-    assert worker.run_job(one)["exit"] == 0
-    wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
 
 
 def test_workers_die_with_the_process_that_has_them(tmp_path: Path) -> None:
@@ -161,7 +142,7 @@ OWNER = """
 import sys
 from pathlib import Path
 from bridge.realize import worker
-from bridge.realize.workers import ForkExecutor
+from bridge.realize.workers import ForkWorkers
 folder = Path(sys.argv[1])
 (folder / "mod.py").write_text(
     "import os, time, signal\\n"
@@ -176,13 +157,11 @@ job = {name: str(folder / name) for name in names} | {
     "index": 0, "positions": None, "run": None, "seed": 1,
     "checkpoint": str(folder / "checkpoint"), "environ": {}, "keep": ["PATH"], "limits": {}, "previous": None,
 }
-ForkExecutor().submit(worker.run_job, job).result()
+ForkWorkers().submit(job).result()
 """
 
 
-def test_it_runs_stages_only_and_starts_nothing_unasked(executor: ForkExecutor) -> None:
-    with pytest.raises(WorkerError, match="runs stages only"):
-        executor.submit(print, 1)
+def test_nothing_is_started_unasked(executor: ForkWorkers) -> None:
     executor.stop()
     assert executor._server is None
     assert default_jobs() >= 1
@@ -191,6 +170,6 @@ def test_it_runs_stages_only_and_starts_nothing_unasked(executor: ForkExecutor) 
 def test_no_descriptor_stays_open(job: Job) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        with ForkExecutor() as executor:
-            assert executor.submit(worker.run_job, job("pass")).result(10)["exit"] == 0
+        with ForkWorkers() as executor:
+            assert executor.submit(job("pass")).result(10)["exit"] == 0
     assert len(os.listdir("/proc/self/fd")) == before

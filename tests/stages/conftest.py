@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.realize import worker
+from bridge.realize.workers import ForkWorkers
 from bridge.stages.code import Code, modules, prune, stage_code
 from bridge.stages.load import load_module
 from bridge.stages.plan import Evaluator, Node, instantiate
@@ -105,9 +105,8 @@ class Project:
             "seed": 1,
             "work": str(room),
         }
-        subprocess.run(
-            [sys.executable, "-P", worker.__file__, "run"], input=json.dumps(job).encode(), check=True, cwd="/"
-        )
+        with ForkWorkers() as workers:
+            assert workers.submit(job).result(60)["exit"] == 0
         found: dict[str, Any] = json.loads((room / "result.json").read_bytes())
         found["log"] = (room / "log").read_text()
         for file in sorted(room.rglob("*"), reverse=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class Refused(MatchError):  # noqa: N818
     """A matcher that no further run can satisfy."""
 
 
-class Step:
+class Step(ABC):
     """A matcher that is a value."""
 
     __slots__ = ()
@@ -52,12 +53,13 @@ class Step:
     results: frozenset[Result] | None = None
     """The results that it asks to see, where it says so: failures are shown to nobody who does not."""
 
+    @abstractmethod
     def __call__(self, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
-        raise NotImplementedError
+        """Those that it gives on."""
 
+    @abstractmethod
     def why_not(self, candidates: Sequence[Candidate]) -> dict[int, str]:
         """The rows of those that it does not give on, each with the reason."""
-        raise NotImplementedError
 
     def lacking(self, candidates: Sequence[Candidate]) -> int:
         """How many more would be needed at least, where these are not enough."""
