@@ -6,6 +6,9 @@ import json as json_module
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from bridge.formats.derivation import (
     DRV_SUFFIX,
@@ -23,13 +26,21 @@ from bridge.nix.errors import NixMissingPathError
 from bridge.stages.errors import TargetError
 
 from .derivations import reader
+from .options import JsonOption
 from .render import print_json
 
 __all__ = ["add_derivation_command"]
 
 
-def add_derivation_command(file: str, dry_run: bool, json: bool) -> None:
-    """Add derivations to the Nix store; inputs first, whatever their order."""
+def add_derivation_command(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON of any release, or a .drv; - is standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and check the paths only.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Add derivations to the Nix store and print their paths.
+
+    One derivation or many, in any order; outputs without a path get the computed one.
+    """
     made = complete_closure(_known(file, _read(file)), reader(None))
     if not dry_run:
         _add(made)

@@ -6,16 +6,21 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import typer
 
 from bridge.formats import nar
 from bridge.formats.nar.listing import listing
 from bridge.stages.errors import TargetError
 from bridge.store.objects import remove_tree
 
+from .options import JsonOption
 from .render import print_json
 
 __all__ = ["cat_command", "ls_nar_command", "pack_command", "unpack_command"]
+
+Archive = Annotated[str, typer.Argument(metavar="FILE|-", help="An archive; - is standard input.")]
 
 
 @contextlib.contextmanager
@@ -31,8 +36,8 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         raise TargetError(f"{file} can not be read: {error.strerror}") from error
 
 
-def pack_command(path: Path) -> None:
-    """Write the archive of a path to standard output."""
+def pack_command(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")]) -> None:
+    """Write the archive of a path to standard output, as `nix nar pack` does."""
     try:
         nar.pack(path, sys.stdout.buffer.write)
         sys.stdout.buffer.flush()
@@ -42,8 +47,8 @@ def pack_command(path: Path) -> None:
         raise TargetError(f"{error.filename or path} can not be read: {error.strerror}") from error
 
 
-def unpack_command(file: str, target: Path) -> None:
-    """Lay an archive's tree down; nothing is left of a damaged one."""
+def unpack_command(file: Archive, target: Annotated[Path, typer.Argument(metavar="PATH", help="Where to.")]) -> None:
+    """Lay an archive down at a path that does not exist yet."""
     if target.exists() or target.is_symlink():
         raise TargetError(f"{target} exists already", hint="name a path that does not")
     with _opened(file) as stream:
@@ -54,8 +59,8 @@ def unpack_command(file: str, target: Path) -> None:
             raise
 
 
-def ls_nar_command(file: str, json: bool) -> None:
-    """List an archive."""
+def ls_nar_command(file: Archive, json: JsonOption = False) -> None:
+    """List an archive; with --json as the .ls files of binary caches."""
     with _opened(file) as stream:
         found = listing(stream)
     if json:
@@ -75,7 +80,9 @@ def ls_nar_command(file: str, json: bool) -> None:
                 print(f"{mode:<12}{size:>12}  {path or '.'}")
 
 
-def cat_command(file: str, path: str) -> None:
+def cat_command(
+    file: Archive, path: Annotated[str, typer.Argument(metavar="PATH", help="Inside the archive.")]
+) -> None:
     """Print one file of an archive."""
     wanted = tuple(part for part in path.split("/") if part)
     with _opened(file) as stream:

@@ -6,9 +6,8 @@ import getpass
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import cast
+from typing import Annotated, cast
 
 import typer
 
@@ -24,6 +23,7 @@ from bridge.stages.values import Builder
 from bridge.store.layout import Store
 from bridge.store.trace import Realization, realizations, record, resolved_derivations
 
+from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
 from .render import paint, print_json
 from .setting import find_nix, open_located, plan_of, realization_named
 
@@ -31,9 +31,16 @@ __all__ = ["adopt_command", "check_command"]
 
 
 def check_command(
-    target: str, stages: Sequence[str], settings: Sequence[str], store: str | None, builder: str, json: bool
+    target: Target,
+    stages: Annotated[
+        list[str] | None, typer.Option("--stage", metavar="STAGE", help="Only this stage; repeatable.")
+    ] = None,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Make chosen realizations again and compare."""
+    """Run chosen realizations again, by the same seeds, and say which files differ; fails if some do."""
     plan = plan_of(target, settings)
     opened = open_located(store, target)
     nix = find_nix()
@@ -41,7 +48,7 @@ def check_command(
     context = Context(opened, Places(opened, nix), lambda event: None)
     found: list[Checked] = []
     with ForkWorkers() as executor:
-        for checked in check(plan, outcome, context, executor, stages):
+        for checked in check(plan, outcome, context, executor, stages or ()):
             found.append(checked)
             if not json:
                 _print(checked)
@@ -72,8 +79,18 @@ def _print(checked: Checked) -> None:
         print(f"  {one.what}: {output}{one.path or '.'}")
 
 
-def adopt_command(old: str, target: str, why: str, settings: Sequence[str], store: str | None, json: bool) -> None:
-    """Record realizations of another derivation as a stage's own."""
+def adopt_command(
+    old: Annotated[str, typer.Argument(metavar="ID|DRV", help="A realization, or a derivation with all of its own.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The stage that takes them over.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="What is recorded as the reason.")] = "",
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take realizations of an older derivation over, as after a rename that changed nothing.
+
+    They are recorded as adopted, with who did it and why; the old records stay.
+    """
     plan = plan_of(target, settings)
     opened = open_located(store, target)
     if len(plan.targets) != 1:

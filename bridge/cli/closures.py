@@ -7,6 +7,7 @@ import json as json_module
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import typer
 
@@ -16,16 +17,24 @@ from bridge.formats.derivation.diff import Change, Difference, Pair, causes, dif
 from bridge.stages.errors import TargetError
 
 from .derivations import find, find_one, is_in_store
+from .options import JsonOption
 from .render import paint, print_json
 
 __all__ = ["diff_command", "graph_command", "why_command"]
+
+DerivationArgument = Annotated[
+    str, typer.Argument(metavar="TARGET|FILE.drv", help="A stage, or a .drv file or store path.")
+]
 
 
 # ------------------------------------------------------------------------------------------- graph
 
 
-def graph_command(target: str, json: bool) -> None:
-    """Print the graph of a closure, as dot or as JSON."""
+def graph_command(
+    target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
+    json: JsonOption = False,
+) -> None:
+    """Print the graph of all input derivations: in the dot language of Graphviz, or as JSON."""
     closure = find(target).closure()
     if json:
         print_json(graph(closure))
@@ -36,8 +45,15 @@ def graph_command(target: str, json: bool) -> None:
 # --------------------------------------------------------------------------------------------- why
 
 
-def why_command(start: str, end: str, every: bool, json: bool) -> None:
-    """Print by which inputs one derivation needs another."""
+def why_command(
+    start: DerivationArgument,
+    end: Annotated[
+        str, typer.Argument(metavar="TARGET|FILE.drv|NAME|OUTPUT", help="An input, however deep; its name or output.")
+    ],
+    every: Annotated[bool, typer.Option("--all", help="All shortest paths, not one.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say why one derivation needs another: the shortest path through the inputs."""
     root, found = find_one(start)
     closure = found.closure()
     wanted = _end(closure, start, end)
@@ -104,8 +120,13 @@ def _end(closure: Closure, start: str, end: str) -> str:
 # -------------------------------------------------------------------------------------------- diff
 
 
-def diff_command(before: str, after: str, exit_code: bool, json: bool) -> None:
-    """Print what differs between two derivations, and why."""
+def diff_command(
+    before: DerivationArgument,
+    after: DerivationArgument,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if they differ.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what differs between two derivations and, through their inputs, why."""
     left, left_found = find_one(before)
     right, right_found = find_one(after)
     found = diff(left_found.closure(), left, right_found.closure(), right)

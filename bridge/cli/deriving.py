@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from bridge.formats.derivation import (
     derivation_references,
@@ -15,14 +17,21 @@ from bridge.formats.derivation.json import LATEST, JsonFormat, format_named, for
 from bridge.formats.derivation.show import show_closure
 
 from .derivations import find, find_derivations, reader
+from .options import JsonOption, SetOption, StoreOption, Target
 from .render import print_json
 from .setting import find_nix, open_located, plan_of
 
 __all__ = ["instantiate_command", "show_derivation_command"]
 
 
-def instantiate_command(target: str, add: bool, settings: Sequence[str], store: str | None, json: bool) -> None:
-    """Write a plan's derivations into the store, and into Nix's if asked; print those of the targets."""
+def instantiate_command(
+    target: Target,
+    add: Annotated[bool, typer.Option("--add", help="Add the derivations to the Nix store as well.")] = False,
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the derivations of stages into the store and print their paths."""
     from bridge.store.objects import add_texts
 
     plan = plan_of(target, settings)
@@ -51,8 +60,16 @@ def instantiate_command(target: str, add: bool, settings: Sequence[str], store: 
         print(node.path)
 
 
-def show_derivation_command(target: str, recursive: bool, aterm: bool, json_format: str | None) -> None:
-    """Print derivations as JSON, or one as ATerm."""
+def show_derivation_command(
+    target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="With all input derivations.")] = False,
+    aterm: Annotated[bool, typer.Option("--aterm", help="Print the .drv itself, not JSON.")] = False,
+    json_format: Annotated[
+        str | None,
+        typer.Option(metavar="2.8|2.15|2.18|2.23|2.30|3|4", help="The shape of JSON; what the installed Nix prints."),
+    ] = None,
+) -> None:
+    """Show derivations as `nix derivation show` does, in the shape of any release."""
     if recursive and not aterm:
         # Printed as it is read, which takes a third of the time.
         _print_closure(target, _shape(json_format))

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import typer
+
 from bridge import __version__
 from bridge.formats.errors import BridgeError
 from bridge.nix.installation import Installation
 
+from .options import JsonOption, StoreOption
 from .render import paint, print_json, size
 from .setting import find_nix, open_located
 
@@ -32,9 +35,8 @@ class Check:
     hint: str | None = None
 
 
-def doctor_command(store: str | None, json: bool) -> None:
-    """Print all checks; exits with 1 if there is a problem."""
-    import typer
+def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Say what is here: Nix and its daemon, sandbox, features, the store, the disk."""
 
     checks = list(_checks(store))
     if json:

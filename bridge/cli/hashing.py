@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
+
+import typer
 
 from bridge.formats import git, nar
 from bridge.formats.hashes import ALGORITHMS, Hash
@@ -13,10 +15,11 @@ from bridge.formats.self_reference import hash_modulo, hashes_positions
 from bridge.formats.store_path import Method, content_path, hash_part
 from bridge.stages.errors import TargetError
 
+from .options import JsonOption
 from .render import print_json
 from .setting import find_nix
 
-__all__ = ["convert_command", "hash_path_command", "store_path_command"]
+__all__ = ["convert_command", "hash_file_command", "hash_path_command", "store_path_command"]
 
 _TYPES = ("nar", "flat", "text", "git")
 _BASES = {"sri": "sri", "nix32": "nix32", "base16": "hex", "base64": "base64"}
@@ -32,9 +35,19 @@ def _in_all_bases(found: Hash) -> dict[str, str]:
 
 
 def hash_path_command(
-    file: Path, kind: str, algorithm: str, base: str, json: bool, modulo: str | None = None, nix: str | None = None
+    file: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")],
+    kind: Annotated[str, typer.Option("--type", metavar="nar|flat|text|git", help="What is hashed.")] = "nar",
+    algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
+    base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+    modulo: Annotated[
+        str | None, typer.Option(metavar="STORE-PATH", help="Blank this path's digest: for what refers to itself.")
+    ] = None,
+    nix: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Whose rule --modulo follows; the installed Nix's.")
+    ] = None,
+    json: JsonOption = False,
 ) -> None:
-    """Print the hash of a path."""
+    """Print the hash of a file or folder, as `nix hash path` does."""
     _check(kind, _TYPES, "type")
     _check(algorithm, ALGORITHMS, "algorithm")
     _check(base, _BASES, "base")
@@ -54,6 +67,16 @@ def hash_path_command(
         print_json(_in_all_bases(found))
     else:
         print(getattr(found, _BASES[base]))
+
+
+def hash_file_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file.")],
+    algorithm: Annotated[str, typer.Option("--algo", metavar="md5|sha1|sha256|sha512")] = "sha256",
+    base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
+    json: JsonOption = False,
+) -> None:
+    """Print the hash of a file's contents, as `nix hash file` does."""
+    hash_path_command(file, "flat", algorithm, base, json=json)
 
 
 def _hashed(file: Path, kind: str, algorithm: str) -> Hash:
@@ -82,8 +105,15 @@ def _hashed_modulo(file: Path, own: str, release: str | None) -> Hash:
     return hash_modulo(archive, hash_part(own), positions=hashes_positions(version))
 
 
-def convert_command(hashes: Sequence[str], base: str, algorithm: str | None, json: bool) -> None:
-    """Print hashes in another base."""
+def convert_command(
+    hashes: Annotated[list[str], typer.Argument(metavar="HASH…", help="In any base.")],
+    base: Annotated[str, typer.Option("--to", metavar="sri|nix32|base16|base64")] = "sri",
+    algorithm: Annotated[
+        str | None, typer.Option("--algo", metavar="md5|sha1|sha256|sha512", help="Of a hash that does not say it.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print hashes in another base, as `nix hash convert` does."""
     _check(base, _BASES, "base")
     if algorithm is not None:
         _check(algorithm, ALGORITHMS, "algorithm")
@@ -96,12 +126,19 @@ def convert_command(hashes: Sequence[str], base: str, algorithm: str | None, jso
 
 
 def store_path_command(
-    name: str, content: str, method: str, references: Sequence[str], self_reference: bool, json: bool
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the object.")],
+    content: Annotated[str, typer.Argument(metavar="HASH", help="Of its contents, with its algorithm, such as SRI.")],
+    method: Annotated[str, typer.Option(metavar="nar|flat|text|git", help="How it was hashed.")] = "nar",
+    references: Annotated[
+        list[str] | None, typer.Option("--reference", metavar="PATH", help="A store path; repeatable.")
+    ] = None,
+    self_reference: Annotated[bool, typer.Option("--self", help="Whether it refers to itself.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Print the path of a content-addressed object."""
+    """Compute the store path of a content-addressed object."""
     _check(method, get_args(Method), "method")
     path = content_path(
-        name, cast(Method, method), Hash.parse(content), sorted(set(references)), self_reference=self_reference
+        name, cast(Method, method), Hash.parse(content), sorted(set(references or ())), self_reference=self_reference
     )
     if json:
         print_json({"path": path})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from bridge.formats.signing import SecretKey, generate
 from bridge.stages.errors import TargetError
@@ -12,8 +15,11 @@ from bridge.stages.errors import TargetError
 __all__ = ["generate_command", "public_command"]
 
 
-def generate_command(name: str, file: Path) -> None:
-    """Write a new secret key to a file that only its owner reads, and print the public one."""
+def generate_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as cache.example.org-1.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the secret key goes.")],
+) -> None:
+    """Make a key pair: the secret key into a file, the public key to standard output."""
     key = generate(name)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -24,8 +30,10 @@ def generate_command(name: str, file: Path) -> None:
     print(key.public)
 
 
-def public_command(file: str) -> None:
-    """Print the public key of a secret one."""
+def public_command(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A secret key; - is standard input.")],
+) -> None:
+    """Print the public key of a secret key."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
     except OSError as error:

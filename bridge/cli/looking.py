@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
+
+import typer
 
 from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import name_part
@@ -26,6 +28,7 @@ from bridge.stages.values import (
 from bridge.store.layout import Store
 from bridge.store.trace import Realization, realizations, resolved_derivations
 
+from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
 from .progress import candidate_table
 from .realizing import stage_json, target_paths
 from .render import age, duration, number, paint, print_error, print_json, size, table
@@ -44,7 +47,7 @@ _KINDS: dict[type[Recipe], str] = {
 
 
 def _look(
-    target: str, settings: Sequence[str], store: str | None, builder: str = "auto"
+    target: str, settings: Sequence[str] | None, store: str | None, builder: str = "auto"
 ) -> tuple[Plan, Store, Outcome, Places]:
     if builder not in get_args(Builder):
         raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
@@ -56,8 +59,14 @@ def _look(
     return plan, opened, outcome, Places(opened, nix)
 
 
-def show_command(target: str, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
-    """Print the stages of a plan."""
+def show_command(
+    target: Target,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the stages of a plan: what each is, what it uses, and how many realizations there are."""
     plan, _, outcome, _ = _look(target, settings, store, builder)
     if json:
         print_json(
@@ -88,8 +97,14 @@ def _uses(node: Node) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def path_command(target: str, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
-    """Print where the results of a target lie."""
+def path_command(
+    target: Target,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print where realized stages lie; fails if one is not realized."""
     plan, _, outcome, places = _look(target, settings, store, builder)
     missing = [node.name for node in plan.targets if node not in outcome.choices]
     missing += [node.name for node in plan.targets if node.source is not None and places.find(node.path) is None]
@@ -104,8 +119,14 @@ def path_command(target: str, settings: Sequence[str], store: str | None, builde
             print(path)
 
 
-def ls_command(target: str | None, settings: Sequence[str], store: str | None, builder: str, json: bool) -> None:
-    """List realizations."""
+def ls_command(
+    target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help="A target, or nothing: the store.")] = None,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List realizations: of a target's stages, or all in the store."""
     if target is None:
         _ls_store(open_located(store), json)
         return
@@ -150,8 +171,12 @@ def _ls_store(store: Store, json: bool) -> None:
         print(table(rows, ["id", "stage", "#", "metrics", "by", "took", "when"]))
 
 
-def log_command(target: str, store: str | None, json: bool) -> None:
-    """Print logs."""
+def log_command(
+    target: Annotated[str, typer.Argument(metavar="TARGET|ID", help="A target, or the id of a realization.")],
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the log of a stage's chosen realization, or of the realization with an id."""
     opened = open_located(store, target)
     found = [realization_named(opened, target)] if _is_id(target) else _chosen(target, store)
     logs = [(one, _log(opened, one)) for one in found]
@@ -190,8 +215,8 @@ def _log(store: Store, realization: Realization) -> str:
     return text
 
 
-def verify_command(store: str | None, json: bool) -> None:
-    """Check the store; exits with 1 if something is wrong."""
+def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Check every object and record of the store."""
     import typer
 
     from bridge.store.verify import verify

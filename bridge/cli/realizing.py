@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
+
+import typer
 
 from bridge.realize.choosing import Choice, matcher_of
 from bridge.realize.engine import Options, Outcome, realize
@@ -17,6 +18,7 @@ from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
 from bridge.stages.values import Builder, amount
 
+from .options import JsonOption, SetOption, StoreOption, Target
 from .progress import Progress
 from .render import print_json
 from .setting import assignment, find_nix, open_located, plan_of, realization_named
@@ -25,25 +27,48 @@ __all__ = ["realize_command", "stage_json"]
 
 
 def realize_command(
-    target: str,
-    *,
-    jobs: int | None,
-    rebuild: Sequence[str],
-    more: Sequence[str],
-    redo: Sequence[str],
-    previous: Sequence[str],
-    resources: Sequence[str],
-    builder: str,
-    executor: str,
-    executor_cache: Path | None,
-    dry_run: bool,
-    keep_going: bool,
-    print_logs: bool,
-    settings: Sequence[str],
-    store: str | None,
-    json: bool,
+    target: Target,
+    jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Runs at once; as many as cores.")] = None,
+    rebuild: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="Make new realizations of a stage; repeatable.")
+    ] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=COUNT", help="Make so many more realizations; repeatable.")
+    ] = None,
+    redo: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Make a realization again, by its seed; repeatable.")
+    ] = None,
+    previous: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="STAGE=ID", help="Make a realization that goes on from another."),
+    ] = None,
+    resources: Annotated[
+        list[str] | None,
+        typer.Option("--resource", metavar="NAME=AMOUNT", help="What this machine has, such as gpu=2; repeatable."),
+    ] = None,
+    builder: Annotated[
+        str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
+    ] = "auto",
+    executor: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What runs Python stages: fork, dask, dask://HOST:PORT, MODULE:FACTORY."),
+    ] = "fork",
+    executor_cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where large objects pass through to an executor's workers.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("-k", "--keep-going", help="Go on with what does not need a stage that failed.")
+    ] = False,
+    print_logs: Annotated[bool, typer.Option("-L", "--print-build-logs", help="Print the builds' logs.")] = False,
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Realize a target and print where its results lie."""
+    """Realize stages: run what is missing, choose, and print where the results lie.
+
+    nixbridge realize stages.py:report
+    """
     if builder not in get_args(Builder):
         raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings)
@@ -54,14 +79,14 @@ def realize_command(
         executor_cache=executor_cache,
         keep_going=keep_going,
         builder=cast(Builder, builder),
-        rebuild=frozenset(rebuild),
-        more=dict(map(_more, more)),
-        redo=tuple(realization_named(opened, one) for one in redo),
+        rebuild=frozenset(rebuild or ()),
+        more=dict(map(_more, more or ())),
+        redo=tuple(realization_named(opened, one) for one in redo or ()),
         previous={
             name: realization_named(opened, one)
-            for name, one in (assignment(text, "--from STAGE=ID") for text in previous)
+            for name, one in (assignment(text, "--from STAGE=ID") for text in previous or ())
         },
-        resources=dict(map(_resource, resources)),
+        resources=dict(map(_resource, resources or ())),
         dry_run=dry_run,
     )
     if executor == "fork" or dry_run:

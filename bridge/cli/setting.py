@@ -48,7 +48,7 @@ def find_nix() -> Installation | None:
     return find(os.environ)
 
 
-def plan_of(target: str, settings: Sequence[str] = ()) -> Plan:
+def plan_of(target: str, settings: Sequence[str] | None = None) -> Plan:
     """The instantiated plan of a target.
 
     Parameters
@@ -59,7 +59,7 @@ def plan_of(target: str, settings: Sequence[str] = ()) -> Plan:
     from bridge.stages.load import load_targets
     from bridge.stages.plan import instantiate, override
 
-    stages = override(load_targets(target), dict(map(_setting, settings)))
+    stages = override(load_targets(target), dict(map(_setting, settings or ())))
     nix = find_nix()
     if nix is None:
         return instantiate(stages)

@@ -38,7 +38,10 @@ def main() -> int:
         outcome = realize(plan, open_store(store), nix=find() if "nix" in settings else None, options=options)
     except (KeyboardInterrupt, Terminated):
         return 130
-    chosen = {node.name: [one.id for one in choice.chosen] for node, choice in outcome.choices.items()}
+    chosen: dict[str, list[str]] = {}
+    for node, choice in outcome.choices.items():
+        # Of two policies for one stage, what the one that takes most has chosen.
+        chosen[node.name] = max(chosen.get(node.name, []), [one.id for one in choice.chosen], key=len)
     print(json.dumps(chosen, sort_keys=True))
     return 0
 

@@ -1,0 +1,29 @@
+"""Parameters that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["BuilderOption", "JsonOption", "SetOption", "StoreOption", "Target"]
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="FILE.py[:STAGE] or package.module[:STAGE]; without :STAGE, all that no other stage uses.",
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BuilderOption = Annotated[
+    str, typer.Option("--builder", metavar="auto|nix|local", help="Where deterministic stages are built.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Another config value (JSON, else text); repeatable."),
+]
