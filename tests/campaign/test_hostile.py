@@ -185,7 +185,7 @@ def test_an_output_that_changes_while_it_is_read_is_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "read", read)
-        with pytest.raises(OutputError, match=r"file (changed its size|was written to) while it was read"):
+        with pytest.raises(OutputError, match=r"file changed while it was read"):
             add_output(store, "x", tree, ())
     remove_tree(tree)
     nothing_entered(store)

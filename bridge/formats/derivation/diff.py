@@ -34,7 +34,7 @@ from .closure import KINDS, name_of, outputs_used
 from .placeholders import upstream_output
 from .types import Derivation, Fixed, Floating, Impure, InputAddressed, Output
 
-__all__ = ["Change", "Difference", "Pair", "What", "causes", "diff", "to_json"]
+__all__ = ["Change", "Difference", "Pair", "What", "causes", "change_json", "diff", "to_json", "unified"]
 
 Pair = tuple[str, str]
 """The paths of two derivations, left and right."""
@@ -146,7 +146,7 @@ def to_json(found: Mapping[Pair, Difference]) -> dict[str, Any]:
                 "left": one.left,
                 "right": one.right,
                 "sameOutputs": one.same_outputs,
-                "changes": [_change_json(change) for change in one.changes],
+                "changes": [change_json(change) for change in one.changes],
                 "inputs": [{"left": before, "right": after} for before, after in one.inputs],
             }
             for one in found.values()
@@ -155,7 +155,8 @@ def to_json(found: Mapping[Pair, Difference]) -> dict[str, Any]:
     }
 
 
-def _change_json(change: Change) -> dict[str, Any]:
+def change_json(change: Change) -> dict[str, Any]:
+    """A change as a value for `json.dump`; bytes that are not UTF-8 become `\\xff`."""
     value: dict[str, Any] = {
         "what": change.what,
         "key": [_clean(key) for key in change.key],
@@ -414,7 +415,7 @@ def _arguments(before: list[str], after: list[str]) -> Iterator[Change]:
             if old != new:
                 yield _change("args", (str(number),), old, new)
     else:
-        text = _unified([_quoted(arg) for arg in before], [_quoted(arg) for arg in after])
+        text = unified([_quoted(arg) for arg in before], [_quoted(arg) for arg in after])
         yield Change("args", (), " ".join(before), " ".join(after), text)
 
 
@@ -453,13 +454,14 @@ def _change(what: What, key: tuple[str, ...], before: str | None, after: str | N
     text: tuple[str, ...] = ()
     if before is not None and after is not None:
         if "\n" in before or "\n" in after:
-            text = _unified(before.split("\n"), after.split("\n"))
+            text = unified(before.split("\n"), after.split("\n"))
         elif max(before.count(" "), after.count(" ")) >= _MANY_WORDS:
-            text = _unified(before.split(" "), after.split(" "))
+            text = unified(before.split(" "), after.split(" "))
     return Change(what, key, before, after, text)
 
 
-def _unified(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+def unified(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+    """The lines of a unified diff without its header; of texts that are too long to align, one hunk."""
     if len(before) * len(after) > _MAX_COMPARED:
         return _whole(before, after)
     return tuple(difflib.unified_diff(before, after, lineterm=""))[2:]

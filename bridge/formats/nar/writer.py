@@ -9,12 +9,19 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 
 from bridge.formats.errors import NarError
 
 from . import wire
+from .canonical import Canonical, changed
+
+try:
+    from bridge import _native
+except ImportError:  # there was no compiler: the same in Python
+    _native = None  # type: ignore[assignment]
 
 __all__ = ["CHUNK", "Visit", "pack", "pack_chunks"]
 
@@ -23,6 +30,9 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 CHUNK = 1 << 20
 """How many bytes of a file are held in memory at once."""
+
+_AT_ONCE = 256
+"""How many files the native code is given in one call."""
 
 Visit = Callable[[str, os.stat_result, str | int], None]
 """Called for each object behind its contents were read (a directory: behind its entries): its path, its
@@ -59,12 +69,25 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
         return
     # An explicit stack: trees may be deeper than Python's recursion limit.
     stack = [_Folder(root, status, 0)]
+    # The native code does all that these visits do.
+    quick = _native is not None and keep is None and (visit is None or isinstance(visit, Canonical))
+    room = bytearray(CHUNK if quick else 0)
     buffer += wire.DIRECTORY
     try:
         while stack:
             folder = stack[-1]
             opened = folder.opened
-            for entry in folder.entries:
+            for entry in folder:
+                if (
+                    quick
+                    and opened is not None
+                    and entry.is_file(follow_symlinks=False)
+                    and _add_files(buffer, folder, opened, room, visit)
+                ):
+                    if len(buffer) >= CHUNK:
+                        yield bytes(buffer)
+                        buffer.clear()
+                    continue
                 place = entry.path
                 # A file's status comes from its descriptor, which spares a walk along its path.
                 is_file = keep is None and entry.is_file(follow_symlinks=False)
@@ -106,18 +129,57 @@ class _Folder:
     certain depth, since a process may have so many descriptors and no more.
     """
 
-    __slots__ = ("entries", "opened", "path", "status")
+    __slots__ = ("_entries", "_next", "opened", "path", "status")
     _OPENED_DEPTH = 64
 
     def __init__(self, path: str, status: os.stat_result, depth: int) -> None:
         self.path = path
         self.status = status
-        self.entries = _entries(path)
+        self._entries = _entries(path)
+        self._next = 0
         self.opened = os.open(path, _OPEN | os.O_DIRECTORY) if depth < self._OPENED_DEPTH else None
+
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        """The entries that are left; one that was given is gone, whoever iterates."""
+        while self._next < len(self._entries):
+            self._next += 1
+            yield self._entries[self._next - 1]
+
+    def files(self) -> list[os.DirEntry[str]]:
+        """The files from the entry that was given last up to the next that is none, or a number of them."""
+        few = self._entries[self._next - 1 : self._next - 1 + _AT_ONCE]
+        return list(takewhile(lambda entry: entry.is_file(follow_symlinks=False), few))
+
+    def skip(self, count: int) -> None:
+        """Give no more of the next entries."""
+        self._next += count
 
     def close(self) -> None:
         if self.opened is not None:
             os.close(self.opened)
+
+
+def _add_files(buffer: bytearray, folder: _Folder, opened: int, room: bytearray, visit: Visit | None) -> bool:
+    """Add as many files as fit into `room`, from the entry that was given last; False if that is none to be added.
+
+    Files with more than one name and large ones are left to `_leaf`.
+    """
+    files = folder.files()
+    names = b"".join([os.fsencode(entry.name) + b"\0" for entry in files])
+    canonical = isinstance(visit, Canonical)
+    try:
+        count, used, why = _native.archive_files(opened, names, room, canonical)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.path.join(folder.path, error.filename)) from error
+    if why == _native.CHANGED:
+        raise changed(files[count].path)
+    if isinstance(visit, Canonical):
+        visit.files += [entry.path for entry in files[:count]]
+    if not count:
+        return False
+    buffer += memoryview(room)[:used]
+    folder.skip(count - 1)
+    return True
 
 
 def _leaf(
@@ -155,7 +217,7 @@ def _leaf(
         # One byte more than its status said, to see a file that grows.
         data = os.read(descriptor, size + 1)
         if len(data) != size:
-            raise _changed(path)
+            raise changed(path)
         if visit is not None:
             visit(path, status, descriptor)
     finally:
@@ -175,11 +237,11 @@ def _large(
         while left:
             chunk = os.read(descriptor, min(CHUNK, left))
             if not chunk:
-                raise _changed(path)
+                raise changed(path)
             left -= len(chunk)
             yield chunk
         if os.read(descriptor, 1):
-            raise _changed(path)
+            raise changed(path)
         if visit is not None:
             visit(path, status, descriptor)
     finally:
@@ -200,17 +262,13 @@ def pack(
         write(chunk)
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=_name)
     # The order of the names' bytes is that of their characters, but for bytes that are no text.
     if not all(entry.name.isascii() for entry in entries):
         entries.sort(key=lambda entry: os.fsencode(entry.name))
-    return iter(entries)
-
-
-def _changed(path: str) -> NarError:
-    return NarError(f"{path} changed its size while it was read")
+    return entries
 
 
 def _kind(mode: int) -> str:

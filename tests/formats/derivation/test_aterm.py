@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bridge.formats.derivation import (
     parse_aterm,
     unparse,
 )
+from bridge.formats.derivation.aterm import read
 from bridge.formats.errors import ATermError, DerivationError
 from bridge.formats.hashes import Hash
 
@@ -33,6 +34,17 @@ from ..strategies import derivations, texts  # noqa: TID252
 DATA = Path(__file__).parents[1] / "data/aterm"
 GOOD = sorted((DATA / "good").rglob("*.drv"))
 FAULTS = json.loads((DATA / "bad/faults.json").read_text())
+
+
+@pytest.fixture(autouse=True, scope="module", params=["native", "python"])
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What takes a text apart: the extension, and what takes its place without a compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(read, "take_apart", read._take_apart)
+        elif read._native is None:
+            pytest.skip("there was no compiler when nixbridge was installed")
+        yield
 
 
 def name_of(file: Path) -> str:
@@ -304,3 +316,24 @@ def test_a_large_environment_is_read() -> None:
     env = {f"v{number}": '"\\\n' * 100 for number in range(5000)}
     drv = Derivation("x", {"out": Deferred()}, {}, (), "s", "b", (), env)
     assert parse_aterm(unparse(drv), "x").env == env
+
+
+@given(derivations(), st.data())
+def test_extension_and_python_say_the_same_of_a_damaged_text(drv: Derivation, data: st.DataObject) -> None:
+    whole = unparse(drv)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, len(whole)))
+    damaged = (
+        whole[:start]
+        + data.draw(st.sampled_from([b"", b'"', b"\\", b'\\"', b"\x01", b"\xff", b",", b"]"]))
+        + whole[end:]
+    )
+    said = []
+    for twin in (read._take_apart, read._native.take_apart if read._native is not None else read._take_apart):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(read, "take_apart", twin)
+            try:
+                said.append(parse_aterm(damaged, drv.name))
+            except ATermError as error:
+                said.append(str(error))
+    assert said[0] == said[1]

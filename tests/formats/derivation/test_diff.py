@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.formats import nix32
 from bridge.formats.derivation import (
     Deferred,
     Derivation,
@@ -114,7 +115,8 @@ def test_equal_derivations_do_not_differ(closure: Mapping[str, Derivation]) -> N
 
 
 def single(before: Derivation, after: Derivation) -> Difference:
-    pair = "/nix/store/" + "0" * 32 + "-x.drv", "/nix/store/" + "1" * 32 + "-x.drv"
+    # Digests that no generated text holds.
+    pair = f"/nix/store/{nix32.ALPHABET}-x.drv", f"/nix/store/{nix32.ALPHABET[::-1]}-x.drv"
     return diff({pair[0]: before}, pair[0], {pair[1]: after}, pair[1])[pair]
 
 

@@ -28,6 +28,11 @@ from bridge.formats.store_path import STORE_PATH, check_name, parse
 
 from .notation import IMPURE, VERSION, is_bare, split_method_algorithm
 
+try:
+    from bridge import _native
+except ImportError:  # there was no compiler: the same in Python
+    _native = None  # type: ignore[assignment]
+
 __all__ = ["parse_aterm"]
 
 _MAX_DYNAMIC = 100
@@ -69,13 +74,12 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
     ATermError
         With the position of the first byte that is not as the grammar says.
     """
-    text = data.decode("utf-8", "surrogateescape")
-    strings, shown = _take_apart(text)
+    strings, shown = take_apart(data)
     if shown.startswith(_VERSIONED):
-        return _parse_versioned(text, strings, shown, name)
+        return _parse_versioned(data, strings, shown, name)
     shape = _PLAIN.fullmatch(shown)
     if shape is None:
-        raise _explain(text)
+        raise _explain(data)
     outputs_end = at = shape["outputs"].count("(") * 4
     input_drvs: dict[str, InputOutputs] = {}
     indices = []
@@ -84,8 +88,8 @@ def parse_aterm(data: bytes, name: str) -> Derivation:
         indices.append(at)
         input_drvs[strings[at]] = _plain_outputs(tuple(strings[at + 1 : at + count]))
         at += count
-    outputs = _read_outputs(text, name, strings, 0, outputs_end)
-    return _assemble(name, text, strings, outputs, input_drvs, indices, shape, at)
+    outputs = _read_outputs(data, name, strings, 0, outputs_end)
+    return _assemble(name, data, strings, outputs, input_drvs, indices, shape, at)
 
 
 @lru_cache(maxsize=4096)
@@ -94,15 +98,15 @@ def _plain_outputs(names: tuple[str, ...]) -> InputOutputs:
     return InputOutputs(names)
 
 
-def _parse_versioned(text: str, strings: list[str], shown: str, name: str) -> Derivation:
+def _parse_versioned(data: bytes, strings: list[str], shown: str, name: str) -> Derivation:
     if strings[0] != VERSION:
-        raise _at_string(f"the version {strings[0]!r} is none that this reads; there is {VERSION}", text, 0)
+        raise _at_string(f"the version {strings[0]!r} is none that this reads; there is {VERSION}", data, 0)
     shape = _VERSIONED_OUTPUTS.match(shown, len(_VERSIONED))
     if shape is None:
-        raise _explain(text)
+        raise _explain(data)
     outputs_end = 1 + shape["outputs"].count("(") * 4
-    outputs = _read_outputs(text, name, strings, 1, outputs_end)
-    cursor = _Cursor(text, strings, shown, shape.end(), outputs_end)
+    outputs = _read_outputs(data, name, strings, 1, outputs_end)
+    cursor = _Cursor(data, strings, shown, shape.end(), outputs_end)
     input_drvs: dict[str, InputOutputs] = {}
     indices = []
     for _ in cursor.entries():
@@ -111,8 +115,8 @@ def _parse_versioned(text: str, strings: list[str], shown: str, name: str) -> De
         input_drvs[path] = cursor.used()
     rest = _VERSIONED_REST.fullmatch(shown, cursor.position)
     if rest is None:
-        raise _explain(text)
-    return _assemble(name, text, strings, outputs, input_drvs, indices, rest, cursor.at)
+        raise _explain(data)
+    return _assemble(name, data, strings, outputs, input_drvs, indices, rest, cursor.at)
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ class _Cursor:
         How far `shown` and `strings` were read.
     """
 
-    text: str
+    data: bytes
     strings: list[str]
     shown: str
     position: int
@@ -133,7 +137,7 @@ class _Cursor:
 
     def expect(self, literal: str) -> None:
         if not self.shown.startswith(literal, self.position):
-            raise _explain(self.text)
+            raise _explain(self.data)
         self.position += len(literal)
 
     def string(self) -> str:
@@ -164,7 +168,7 @@ class _Cursor:
         nested = self.shown.startswith("(", self.position)
         if nested:
             if depth >= _MAX_DYNAMIC:
-                raise _explain(self.text)
+                raise _explain(self.data)
             self.expect("(")
         names = tuple([self.string() for _ in self.items()])
         dynamic: dict[str, InputOutputs] = {}
@@ -174,7 +178,7 @@ class _Cursor:
                 at = self.at
                 name = self.string()
                 if name in dynamic:
-                    raise _at_string(f"the output {name!r} stands there twice", self.text, at)
+                    raise _at_string(f"the output {name!r} stands there twice", self.data, at)
                 dynamic[name] = self.used(depth + 1)
             self.expect(")")
         return InputOutputs(names, dynamic)
@@ -182,7 +186,7 @@ class _Cursor:
 
 def _assemble(
     name: str,
-    text: str,
+    data: bytes,
     strings: list[str],
     outputs: dict[str, Output],
     input_drvs: dict[str, InputOutputs],
@@ -202,17 +206,17 @@ def _assemble(
         The first of the strings that follow.
     """
     if len(input_drvs) != len(indices):
-        raise _repeated("input derivation", [strings[index] for index in indices], text, indices)
+        raise _repeated("input derivation", [strings[index] for index in indices], data, indices)
     count = rest["sources"].count('"')
     sources = tuple(strings[at : at + count])
-    _check_paths(strings, [*indices, *range(at, at + count)], text)
+    _check_paths(strings, [*indices, *range(at, at + count)], data)
     if len(set(sources)) != count:
-        raise _repeated("source", sources, text, range(at, at + count))
+        raise _repeated("source", sources, data, range(at, at + count))
     at += count
     system, builder = strings[at : at + 2]
     if not is_bare("".join(strings[: at + 1])):
         index = next(index for index in range(at + 1) if not is_bare(strings[index]))
-        raise _at_string(f"{strings[index]!r} holds what Nix does not escape here", text, index)
+        raise _at_string(f"{strings[index]!r} holds what Nix does not escape here", data, index)
     at += 2
     count = rest["args"].count('"')
     args = tuple(strings[at : at + count])
@@ -220,17 +224,18 @@ def _assemble(
     keys = strings[at::2]
     env = dict(zip(keys, strings[at + 1 :: 2], strict=True))
     if len(env) != len(keys):
-        raise _repeated("variable", keys, text, range(at, len(strings), 2))
+        raise _repeated("variable", keys, data, range(at, len(strings), 2))
     return Derivation(name, outputs, input_drvs, sources, system, builder, args, env)
 
 
-def _take_apart(text: str) -> tuple[list[str], str]:
+def _take_apart(data: bytes) -> tuple[list[str], str]:
     """The strings of a derivation, unescaped, and what is left with a mark for each.
 
     With every escape replaced, each quotation mark left begins or ends a string, so that `str.split`
     finds them: passes over the text in C, none in Python. An escape outside of a string leaves what no
     derivation has there, and so does an odd number of quotation marks.
     """
+    text = data.decode("utf-8", "surrogateescape")
     plain = "\x01" not in text and "\x02" not in text and "\x03" not in text and "\x04" not in text
     backslash, quote, other, end = _MARKS if plain else _OTHER_MARKS
     quoted = odd = False
@@ -250,22 +255,29 @@ def _take_apart(text: str) -> tuple[list[str], str]:
     return strings, '"'.join(between)
 
 
-def _read_outputs(text: str, name: str, strings: list[str], first: int, end: int) -> dict[str, Output]:
+take_apart = _take_apart if _native is None else _native.take_apart
+
+
+def _read_outputs(data: bytes, name: str, strings: list[str], first: int, end: int) -> dict[str, Output]:
     """The outputs that the strings from `first` to `end` are: name, path, algorithm and digest of each."""
     outputs: dict[str, Output] = {}
     for start in range(first, end, 4):
         output = strings[start]
         try:
-            check_name(output)
+            _check_output(output)
             outputs[output] = _read_output(name, output, *strings[start + 1 : start + 4])
         except FormatError as error:
-            raise _at_string(error.message, text, start) from error
+            raise _at_string(error.message, data, start) from error
     if len(outputs) * 4 != end - first:
-        raise _repeated("output", strings[first:end:4], text, range(first, end, 4))
+        raise _repeated("output", strings[first:end:4], data, range(first, end, 4))
     return outputs
 
 
-def _check_paths(strings: list[str], indices: list[int], text: str) -> None:
+_check_output = lru_cache(maxsize=1024)(check_name)
+"""Kept, since almost all derivations have the same few outputs."""
+
+
+def _check_paths(strings: list[str], indices: list[int], data: bytes) -> None:
     shown = "".join([strings[index] + "\n" for index in indices])
     if shown.count("\n") == len(indices) and _PATHS.fullmatch(shown):
         return
@@ -273,7 +285,7 @@ def _check_paths(strings: list[str], indices: list[int], text: str) -> None:
         try:
             parse(strings[index])
         except FormatError as error:
-            raise _at_string(error.message, text, index) from error
+            raise _at_string(error.message, data, index) from error
 
 
 def _read_output(name: str, output: str, path: str, algorithm: str, digest: str) -> Output:
@@ -282,7 +294,8 @@ def _read_output(name: str, output: str, path: str, algorithm: str, digest: str)
             raise FormatError(f"an output with the hash {digest!r} has no hash algorithm")
         if not path:
             return Deferred()
-        parse(path)
+        if not STORE_PATH.fullmatch(path):
+            parse(path)
         return InputAddressed(path)
     method, algorithm = split_method_algorithm(algorithm)
     if digest == IMPURE:
@@ -299,13 +312,14 @@ def _read_output(name: str, output: str, path: str, algorithm: str, digest: str)
     return found
 
 
-def _repeated(what: str, found: Sequence[str], text: str, indices: Sequence[int]) -> ATermError:
+def _repeated(what: str, found: Sequence[str], data: bytes, indices: Sequence[int]) -> ATermError:
     """The second of two equal ones; `indices` are their places among all strings."""
     place = next(place for place, one in enumerate(found) if one in found[:place])
-    return _at_string(f"the {what} {found[place]!r} stands there twice", text, indices[place])
+    return _at_string(f"the {what} {found[place]!r} stands there twice", data, indices[place])
 
 
-def _at_string(message: str, text: str, index: int) -> ATermError:
+def _at_string(message: str, data: bytes, index: int) -> ATermError:
+    text = data.decode("utf-8", "surrogateescape")
     found = next((match for number, match in enumerate(_STRING.finditer(text)) if number == index), None)
     return ATermError(message, position=_bytes_before(text, found.start() if found else 0))
 
@@ -324,8 +338,9 @@ class _Used:
 _GRAMMAR = ([(str, str, str, str)], [(str, _Used)], [str], str, str, [str], [(str, str)])
 
 
-def _explain(text: str) -> ATermError:
+def _explain(data: bytes) -> ATermError:
     """What is wrong with a text that does not have the shape of a derivation, and where."""
+    text = data.decode("utf-8", "surrogateescape")
     position = depth = 0
     versioned = text.startswith("Dr")
 

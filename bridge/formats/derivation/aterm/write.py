@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from bridge.formats.derivation.types import (
     Deferred,
@@ -76,6 +77,12 @@ def _output(name: str, output: Output) -> str:
             return f'("{name}","","{method_algorithm(method, algorithm)}","{IMPURE}")'
 
 
+@lru_cache(maxsize=4096)
+def _plain(names: tuple[str, ...]) -> str:
+    """Kept, since almost all inputs use the same few outputs."""
+    return _names_list(names)
+
+
 def _names_list(names: Iterable[str]) -> str:
     listed = bytewise(names)
     joined = '","'.join(listed)
@@ -83,7 +90,7 @@ def _names_list(names: Iterable[str]) -> str:
 
 
 def _used(used: InputOutputs) -> str:
-    names = _names_list(used.outputs)
+    names = _plain(used.outputs)
     if not used.dynamic:
         return names
     inner = ",".join([f'("{name}",{_used(used.dynamic[name])})' for name in bytewise(used.dynamic)])
