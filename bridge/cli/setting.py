@@ -48,24 +48,27 @@ def find_nix() -> Installation | None:
     return find(os.environ)
 
 
-def plan_of(target: str, settings: Sequence[str] | None = None) -> Plan:
+def plan_of(target: str, settings: Sequence[str] | None = None, store: str | None = None) -> Plan:
     """The instantiated plan of a target.
 
     Parameters
     ----------
     settings
         `STAGE.PARAM=VALUE` texts.
+    store
+        The option that names the store, which keeps what Nix evaluated.
     """
     from bridge.stages.load import load_targets
-    from bridge.stages.plan import instantiate, override
+    from bridge.stages.plan import instantiate, needs_evaluation, override
 
     stages = override(load_targets(target), dict(map(_setting, settings or ())))
-    nix = find_nix()
-    if nix is None:
+    if not needs_evaluation(stages):
         return instantiate(stages)
-    from .evaluating import NixEvaluator
+    # Imported late: most plans ask Nix nothing.
+    from bridge.lock.evaluating import evaluator_of
+    from bridge.lock.file import LOCK_NAME
 
-    return instantiate(stages, NixEvaluator(nix))
+    return instantiate(stages, evaluator_of(target_folder(target) / LOCK_NAME, store=store))
 
 
 def realization_named(store: Store, beginning: str) -> Realization:
@@ -76,8 +79,15 @@ def realization_named(store: Store, beginning: str) -> Realization:
     TargetError
         If there is none, or are several.
     """
-    from bridge.store.trace import find_realizations
+    from bridge.formats.store_path import base_name
+    from bridge.store.roots import tagged
+    from bridge.store.trace import find_realizations, read_file
 
+    named = tagged(store, beginning)
+    if named is not None:
+        one = read_file(f"{store.trace}/{base_name(named[0])}", named[1])
+        if one is not None:
+            return one
     found = find_realizations(store, beginning)
     if not found:
         raise TargetError(f"no realization has an id that begins with {beginning!r}", hint="nixbridge ls lists them")

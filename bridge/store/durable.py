@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bridge.formats.nar.canonical import CANONICAL_TIME
+
 from .errors import DiskError
 from .layout import Store
 
 __all__ = [
-    "CANONICAL_TIME",
     "dead_temporaries",
     "disk_errors",
     "sync_folder",
@@ -24,10 +25,6 @@ __all__ = [
     "write_file",
     "write_files",
 ]
-
-
-CANONICAL_TIME = (0, 10**9)
-"""What a store object's files have: atime 0, mtime 1 second, in nanoseconds."""
 
 
 @contextlib.contextmanager

@@ -49,6 +49,11 @@ class Store:
         return self.root / "checkpoints"
 
     @property
+    def failed(self) -> Path:
+        """What failed builds worked in; made when the first one is kept."""
+        return self.root / "failed"
+
+    @property
     def tmp(self) -> Path:
         return self.root / "tmp"
 

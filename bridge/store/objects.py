@@ -12,106 +12,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
 
 from bridge.formats import nar
 from bridge.formats.errors import NarError
 from bridge.formats.hashes import Hash
-from bridge.formats.nar.writer import CHUNK
+from bridge.formats.nar.canonical import CANONICAL_TIME, Canonical
+from bridge.formats.nar.reader import Readable
 from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import base_name, content_path, hash_part, name_part, source_path
 
-from .durable import CANONICAL_TIME, disk_errors, sync_folder, sync_tree, temporary, write_files
+from .durable import disk_errors, sync_folder, sync_tree, temporary, write_files
 from .errors import OutputError
+from .holds import hold
 from .info import ObjectInfo, find_info, register
 from .layout import Store
 from .locks import lock
 from .references import Scanner
+from .sink import Sink
 
-__all__ = ["add_fixed_file", "add_nar", "add_output", "add_texts", "register_built", "remove_tree"]
+__all__ = ["add_archive", "add_fixed_file", "add_nar", "add_output", "add_texts", "register_built", "remove_tree"]
 
 # --------------------------------------------------------------------------- canonicalise and hash
-
-
-class _Sink:
-    """Hashes a NAR and looks for references; a large one is hashed in a thread of its own."""
-
-    _THREAD_ABOVE = 8 * CHUNK
-
-    def __init__(self, scanner: Scanner) -> None:
-        self.size = 0
-        self._hash = hashlib.sha256()
-        self._scanner = scanner
-        self._queue: SimpleQueue[bytes | None] | None = None
-        self._thread: threading.Thread | None = None
-        self._slots = threading.Semaphore(8)
-
-    def write(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        if self._queue is None and self.size > self._THREAD_ABOVE:
-            self._queue = SimpleQueue()
-            self._thread = threading.Thread(target=self._drain, args=(self._queue,), daemon=True)
-            self._thread.start()
-        if self._queue is None:
-            self._hash.update(chunk)
-        else:
-            self._slots.acquire()
-            self._queue.put(chunk)
-        self._scanner.feed(chunk)
-
-    def _drain(self, queue: SimpleQueue[bytes | None]) -> None:
-        while (chunk := queue.get()) is not None:
-            self._hash.update(chunk)
-            self._slots.release()
-
-    def finish(self) -> Hash:
-        if self._queue is not None and self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-        return Hash("sha256", self._hash.digest())
-
-
-class _Canonical:
-    """Canonicalises each object as the archive's walk leaves it; remembers the files."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self.files: list[str] = []
-
-    def __call__(self, path: str, status: os.stat_result, handle: str | int) -> None:
-        mode = status.st_mode
-        if stat.S_ISREG(mode):
-            if os.stat(handle).st_mtime_ns != status.st_mtime_ns:
-                raise OutputError(f"{path} was written to while it was read", hint="something that was left running?")
-            if status.st_nlink > 1:
-                _unlink_hard(path)
-                handle = path
-            wanted = 0o555 if mode & stat.S_IXUSR else 0o444
-            self.files.append(path)
-        elif stat.S_ISLNK(mode):
-            os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
-            return
-        else:
-            # The top folder stays writable until it was moved: renaming one changes its `..`.
-            wanted = 0o755 if path == self._root else 0o555
-        if stat.S_IMODE(mode) != wanted:
-            os.chmod(handle, wanted)
-        os.utime(handle, ns=CANONICAL_TIME)
-
-
-def _unlink_hard(path: str) -> None:
-    """Give a file that has other names a copy of its own: they stay as they are."""
-    # A name of its own: `path` with something behind it may be longer than a name can be.
-    copy = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
-    shutil.copyfile(path, copy)
-    shutil.copymode(path, copy)
-    os.replace(copy, path)
 
 
 def _readable(root: str) -> None:
@@ -134,8 +59,8 @@ def _open_up(path: str) -> None:
 def _take_in(root: Path, digests: Iterable[str]) -> tuple[Hash, int, set[str]]:
     """Canonicalise, hash, scan and sync the tree at `root`: NAR hash, NAR size, digests found."""
     scanner = Scanner(digests)
-    sink = _Sink(scanner)
-    canonical = _Canonical(str(root))
+    sink = Sink(scanner)
+    canonical = Canonical(str(root))
     try:
         _readable(str(root))
         nar.pack(root, sink.write, visit=canonical)
@@ -150,6 +75,7 @@ def _take_in(root: Path, digests: Iterable[str]) -> tuple[Hash, int, set[str]]:
 def _place(store: Store, tree: Path, info: ObjectInfo) -> ObjectInfo:
     """Move a canonical tree to its final place and register it; if it is there already, drop it."""
     target = store.real_path(info.path)
+    hold(store, [info.path])
     with lock(store, base_name(info.path)):
         known = find_info(store, info.path)
         if known is not None and tree != target and os.path.lexists(target):
@@ -210,6 +136,7 @@ def add_nar(
     OutputError
         If what `chunks` gives does not have that path (a file that changed while it was read).
     """
+    hold(store, [path])
     known = find_info(store, path)
     if known is not None and store.is_valid(path):
         return known
@@ -219,6 +146,35 @@ def add_nar(
         if source_path(name_part(path), digest.hex, references) != path:
             raise OutputError(f"{name_part(path)} changed while it was added to the store", hint="run it again")
         info = ObjectInfo(path, digest, size, references, f"fixed:r:sha256:{digest.nix32}")
+        return _place(store, tree, info)
+
+
+def add_archive(
+    store: Store, info: ObjectInfo, stream: Readable, wrong: Callable[[ObjectInfo, Path], str | None]
+) -> ObjectInfo:
+    """Add an object from elsewhere, of which everything is said, from its NAR.
+
+    Parameters
+    ----------
+    wrong
+        Says what is wrong with the path and the content address of an object whose files are there.
+
+    Raises
+    ------
+    NarError, OutputError
+        If what `stream` gives is not what `info` says; nothing of it stays.
+    """
+    with _scratch(store) as tree, disk_errors(f"{info.path} can not be added to the store"):
+        nar.unpack(stream, tree, trailing=True)
+        digests = {hash_part(path): path for path in info.references} if info.content_address is None else {}
+        digest, size, found = _take_in(tree, digests)
+        if (digest, size) != (info.nar_hash, info.nar_size):
+            raise OutputError(f"its archive has the hash {digest.sri}, not {info.nar_hash.sri}")
+        if missing := digests.keys() - found:
+            raise OutputError(f"it does not refer to {digests[missing.pop()]}, as is said of it")
+        message = wrong(info, tree)
+        if message is not None:
+            raise OutputError(message)
         return _place(store, tree, info)
 
 
@@ -248,6 +204,8 @@ def add_texts(store: Store, texts: Iterable[tuple[str, bytes, tuple[str, ...]]])
     DiskError
         With none of them half written; on a full disk, with none of them written.
     """
+    texts = list(texts)
+    hold(store, [path for path, _, _ in texts])
     missing = {path: (text, references) for path, text, references in texts if not store.is_valid(path)}
     if not missing:
         return

@@ -22,6 +22,7 @@ from bridge.formats.store_path import STORE_DIR, base_name, parse
 
 from .durable import disk_errors, write_file
 from .errors import RecordError
+from .holds import hold, using
 from .layout import Store
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Result",
     "Runner",
     "find_realizations",
+    "identity_of",
     "ids_of",
     "read_file",
     "read_realization",
@@ -133,6 +135,16 @@ def _id(data: bytes) -> str:
     return nix32.encode(hashlib.sha256(data).digest())[:_ID_LENGTH]
 
 
+def _encode(realization: Realization) -> bytes:
+    """The record."""
+    return json.dumps(realization.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def identity_of(realization: Realization) -> str:
+    """The id that a realization has, or gets, in any trace."""
+    return _id(_encode(realization))
+
+
 def record(store: Store, realization: Realization) -> Realization:
     """Add a realization to the trace; gives it back with its id.
 
@@ -141,12 +153,15 @@ def record(store: Store, realization: Realization) -> Realization:
     DiskError
         With nothing left behind.
     """
-    data = json.dumps(realization.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+    data = _encode(realization)
     found = replace(realization, id=_id(data))
     folder = store.trace / base_name(realization.drv)
-    with disk_errors(f"{folder} can not be made"):
-        folder.mkdir(exist_ok=True)
-    write_file(store, folder / f"{found.id}.json", data)
+    hold(store, realization.outputs.values())
+    # `gc` removes folders that are empty.
+    with using(store):
+        with disk_errors(f"{folder} can not be made"):
+            folder.mkdir(exist_ok=True)
+        write_file(store, folder / f"{found.id}.json", data)
     return found
 
 
@@ -156,10 +171,15 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
     Raises
     ------
     RecordError
-        If it is damaged, or not the one that its name says.
+        If it is damaged, or a newer nixbridge wrote it.
     """
     try:
         value = json.loads(data)
+        if value["version"] > _VERSION:
+            raise RecordError(
+                f"the record {where} is of version {value['version']}, and this nixbridge reads up to {_VERSION}",
+                hint="use a newer nixbridge for this store",
+            )
         outputs = value["outputs"]
         for path in (value["drv"], value["stageDrv"], *outputs.values()):
             parse(path)
@@ -185,6 +205,8 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
             adopted=value["adopted"],
             id=identity,
         )
+    except RecordError:
+        raise
     except Exception as error:
         raise RecordError(f"the record {where} is damaged: {error}", hint="run nixbridge verify") from error
 

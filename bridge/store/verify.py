@@ -15,17 +15,18 @@ from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, parse_aterm
 from bridge.formats.errors import BridgeError
 from bridge.formats.hashes import ALGORITHMS, Hash
+from bridge.formats.nar.canonical import CANONICAL_TIME
 from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import STORE_DIR, content_path, hash_part, name_part, source_path
 
-from .durable import CANONICAL_TIME, dead_temporaries
+from .durable import dead_temporaries
 from .info import ObjectInfo, parse_info
 from .layout import Store
 from .records import wrong_index
 from .references import Scanner
 from .trace import is_genuine, read_realization
 
-__all__ = ["Finding", "Report", "verify"]
+__all__ = ["Finding", "Report", "verify", "wrong_address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def _object(store: Store, name: str, report: Report) -> None:
         report.findings.append(Finding(str(file), f"it names the reference {absent[0]}, which the object has not"))
     else:
         try:
-            wrong = _wrong_address(info, real) or _wrong_derivation(info, real)
+            wrong = wrong_address(info, real) or _wrong_derivation(info, real)
         except (OSError, BridgeError) as error:
             wrong = f"its content address {info.content_address} is none: {error}"
         if wrong is not None:
@@ -160,7 +161,7 @@ def _wrong_status(status: os.stat_result) -> str | None:
     return None
 
 
-def _wrong_address(info: ObjectInfo, real: Path) -> str | None:
+def wrong_address(info: ObjectInfo, real: Path) -> str | None:
     """Whether an object has another path, or says another content address, than its contents give."""
     address = info.content_address
     found = list(_addresses(info, real, None if address is None else address.rpartition(":")[0]))

@@ -53,7 +53,7 @@ def test_log_prints_what_a_stage_printed(nixbridge: Command, project: Path) -> N
     for one in json.loads(nixbridge("ls", "--json").stdout):
         if one["stage"] == "train":
             assert nixbridge("log", one["id"][:8]).stdout == f"index {one['index']}\n"
-    assert "nixbridge ls lists them" in nixbridge("log", "zzzz", status=1).stderr
+    assert "nixbridge ls lists what there is" in nixbridge("log", "zzzz", status=1).stderr
 
 
 def test_verify_finds_what_was_changed(nixbridge: Command, tmp_path: Path) -> None:

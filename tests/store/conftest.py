@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.store.holds import release
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import remove_tree
 
@@ -32,4 +33,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield folder
+    release()
     subprocess.run(["umount", folder], check=True)

@@ -1,0 +1,254 @@
+"""`link`, `tag`, `keep`: GC roots; `du`: what takes room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.formats.store_path import STORE_DIR
+from bridge.stages.errors import TargetError
+from bridge.store import roots
+from bridge.store.layout import Store
+
+from .options import BuilderOption, JsonOption, SetOption, StoreOption
+from .render import print_json, size, table
+from .setting import find_nix, open_located, realization_named
+
+if TYPE_CHECKING:
+    from bridge.store.trace import Realization
+
+__all__ = ["du_command", "keep_command", "link_command", "make_links", "tag_command"]
+
+Force = Annotated[bool, typer.Option("--force", help="Even if something else has that name.")]
+Reference = Annotated[str, typer.Argument(metavar="TARGET|ID|TAG|PATH", help="A target, a realization, or an object.")]
+
+
+def link_command(
+    reference: Reference,
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The link; of several results NAME, NAME-1, …")],
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a link to a result that keeps it from gc until the link is removed.
+
+    nixbridge link stages.py:train best-model
+    """
+    opened = open_located(store, reference)
+    links = make_links(opened, name, _places(opened, reference, settings or [], builder, store))
+    if json:
+        print_json([str(link) for link in links])
+        return
+    for link in links:
+        print(link)
+
+
+def make_links(store: Store, name: Path, places: list[Path]) -> list[Path]:
+    """Links to results, which are GC roots, named as nix-build names them."""
+    made = []
+    for number, place in enumerate(places):
+        link = name if not number else name.with_name(f"{name.name}-{number}")
+        roots.add_link(store, link, place)
+        made.append(link)
+    return made
+
+
+def _places(store: Store, reference: str, settings: list[str], builder: str, option: str | None) -> list[Path]:
+    """Where the results lie that are referred to."""
+    from bridge.realize.places import Places
+
+    places = Places(store, find_nix())
+    path = roots.object_at(store, str(Path(reference).resolve() if "/" in reference else reference))
+    if path is not None:
+        found = [path]
+    elif _is_target(reference):
+        from .looking import look
+        from .realizing import target_paths
+
+        plan, _, outcome, places = look(reference, settings, option, builder)
+        _refuse_unrealized(reference, [node.name for node in plan.targets if node not in outcome.choices])
+        return [Path(one) for node in plan.targets for one in target_paths(outcome.choices[node], places)]
+    else:
+        found = list(realization_named(store, reference).outputs.values())
+    lying = [(one, places.find(one)) for one in found]
+    missing = [one for one, place in lying if place is None]
+    if missing:
+        raise TargetError(f"{missing[0]} is not there", hint="nixbridge realize makes it again")
+    return [place for _, place in lying if place is not None]
+
+
+def _refuse_unrealized(target: str, missing: list[str]) -> None:
+    if missing:
+        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+
+
+def _is_target(text: str) -> bool:
+    return ":" in text or text.endswith(".py") or (not text.startswith(".") and "." in text and "/" not in text)
+
+
+def tag_command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag.")] = None,
+    reference: Annotated[
+        str | None, typer.Argument(metavar="ID|TARGET", help="A realization, or a target that chose one.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", "-l", help="List the tags.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", "-d", help="Remove the tag.")] = False,
+    force: Force = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Name a realization; the name keeps it from gc, and serves wherever an id does.
+
+    nixbridge tag paper-v1 stages.py:train
+    """
+    opened = open_located(store, reference)
+    if delete:
+        if name is None or reference is not None:
+            raise TargetError("this names no tag", hint="nixbridge tag --delete NAME")
+        roots.delete_root(opened, "tag", name)
+        return
+    if name is None or list_:
+        _list_tags(opened, json)
+        return
+    if reference is None:
+        one = realization_named(opened, name)
+    else:
+        one = _one_chosen(opened, reference, store)
+        roots.tag(opened, name, (one.drv, one.id), force=force)
+    if json:
+        print_json({"tag": name, "id": one.id, "drv": one.drv, "stage": one.stage})
+        return
+    print(one.id)
+
+
+def _one_chosen(store: Store, reference: str, option: str | None) -> Realization:
+    if not _is_target(reference):
+        return realization_named(store, reference)
+    from .looking import look
+
+    plan, _, outcome, _ = look(reference, [], option)
+    _refuse_unrealized(reference, [node.name for node in plan.targets if node not in outcome.choices])
+    found = [one.realization for node in plan.targets for one in outcome.choices[node].chosen]
+    if len(found) != 1:
+        shown = ", ".join(one.id for one in found)
+        raise TargetError(f"{reference} chose {len(found)} realizations", hint=f"tag one of them by its id: {shown}")
+    return found[0]
+
+
+def _list_tags(store: Store, json: bool) -> None:
+    from bridge.store.trace import realizations
+
+    rows = []
+    for root in roots.roots(store):
+        if root.kind == "tag":
+            [(drv, identity)] = root.realizations
+            found = next((one for one in realizations(store, drv) if one.id == identity), None)
+            rows.append((root.name, identity, found.stage if found is not None else None, drv))
+    if json:
+        print_json([{"tag": name, "id": one, "stage": stage, "drv": drv} for name, one, stage, drv in rows])
+    elif rows:
+        print(table([[name, one, stage or "gone"] for name, one, stage, _ in rows], ["tag", "id", "stage"]))
+
+
+def keep_command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A name for it.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="TARGET", help="Stages, all of them realized.")] = None,
+    list_: Annotated[bool, typer.Option("--list", "-l", help="List what is kept.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", "-d", help="Keep it no longer.")] = False,
+    force: Force = False,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep what was chosen for a plan, and all that it was made from, under a name.
+
+    nixbridge keep submission stages.py
+    """
+    opened = open_located(store, target)
+    if delete:
+        if name is None or target is not None:
+            raise TargetError("this names nothing that is kept", hint="nixbridge keep --delete NAME")
+        roots.delete_root(opened, "plan", name)
+        return
+    if name is None or list_:
+        found = [root for root in roots.roots(opened) if root.kind == "plan"]
+        if json:
+            print_json([{"name": one.name, "realizations": [id for _, id in one.realizations]} for one in found])
+        elif found:
+            print(table([[one.name, str(len(one.realizations))] for one in found], ["name", "realizations"]))
+        return
+    if target is None:
+        raise TargetError(f"what is to be kept as {name}?", hint="nixbridge keep NAME TARGET")
+    from .looking import look
+
+    plan, _, outcome, _ = look(target, settings or [], store, builder)
+    _refuse_unrealized(target, [node.name for node in plan.nodes if node not in outcome.choices])
+    chosen = {(one.realization.drv, one.id) for node in plan.nodes for one in outcome.choices[node].chosen}
+    sources = [node.path for node in plan.nodes if node.source is not None]
+    roots.keep_plan(opened, name, target, chosen, sources, force=force)
+    if json:
+        print_json({"name": name, "realizations": sorted(identity for _, identity in chosen)})
+        return
+    print(f"{name}: {len(chosen)} realizations")
+
+
+def du_command(
+    each: Annotated[bool, typer.Option("--each", help="Of each realization, not of each stage.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say how much room results take, what they share, and what gc would give back.
+
+    nixbridge du --each
+    """
+    from bridge.store.usage import measure
+
+    found = measure(open_located(store, create=False), each=each)
+    if json:
+        shares = [
+            {"name": one.name, "stage": one.stage, "realizations": one.count, "alone": one.alone, "shared": one.shared}
+            for one in found.shares
+        ]
+        print_json({"shares": shares, "total": found.total, "rest": found.rest, "garbage": found.garbage})
+        return
+    rows = [
+        [one.name, *([one.stage] if each else [str(one.count)]), size(one.alone + one.shared), size(one.alone)]
+        for one in found.shares
+    ]
+    header = ["id", "stage"] if each else ["stage", "realizations"]
+    if rows:
+        print(table(rows, [*header, "size", "only here"]))
+    print(f"sources, code and derivations: {size(found.rest)}")
+    print(f"all together: {size(found.total)}; nixbridge gc would give back {size(found.garbage)}")
+
+
+def named_objects(store: Store, references: list[str]) -> tuple[set[roots.Named], list[str]]:
+    """The realizations and the objects without one that ids, tags and paths name.
+
+    Raises
+    ------
+    TargetError
+        For what names nothing.
+    """
+    from bridge.store.catalogue import entries
+
+    named: set[roots.Named] = set()
+    objects = []
+    for reference in references:
+        is_file = "/" in reference and not reference.startswith(STORE_DIR)
+        path = roots.object_at(store, str(Path(reference).resolve()) if is_file else reference)
+        if path is None:
+            one = realization_named(store, reference)
+            named.add((one.drv, one.id))
+            continue
+        owners = [(one.drv, one.id) for one in entries(store) if path in one.outputs.values()]
+        named.update(owners)
+        if not owners:
+            if not store.is_valid(path):
+                raise TargetError(f"{path} is not in the store {store.root}")
+            objects.append(path)
+    return named, objects

@@ -1,0 +1,328 @@
+"""`pack`, `unpack` and `copy`: results from one store to another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from bridge.formats.store_path import STORE_DIR, STORE_PATH
+from bridge.stages.errors import TargetError
+
+from .options import JsonOption, SetOption, StoreOption
+from .render import paint, print_json, size, table
+from .setting import find_nix, open_located, plan_of, realization_named
+
+if TYPE_CHECKING:
+    from bridge.store.layout import Store
+    from bridge.store.packs import Contents, Unpacked
+    from bridge.store.packs.contents import Elsewhere
+
+__all__ = ["copy_command", "pack_command", "unpack_command"]
+
+What = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET|ID|PATH…",
+        help="Stages, realizations by the beginning of their ids, store paths or their files.",
+    ),
+]
+ChosenOption = Annotated[
+    bool, typer.Option("--chosen", help="Of stages, only what is chosen; else all that there is to choose from.")
+]
+
+
+def pack_command(
+    what: What,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE|-", help="- is standard output.")],
+    compress: Annotated[str, typer.Option(metavar="none|xz|zstd", help="zstd needs Python 3.14.")] = "none",
+    chosen: ChosenOption = False,
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write one file with results and all that they were made from, for another store.
+
+    nixbridge pack stages.py -o results.pack
+    """
+    from bridge.store.packs import write_pack
+    from bridge.store.packs.compress import compressor
+
+    compressor(compress)
+    opened = open_located(store, what[0], create=False)
+    with _elsewhere() as elsewhere:
+        contents = _gathered(opened, what, settings, chosen, elsewhere)
+    with _written(output) as file, _progress("packed", contents.size) as show:
+        identity = write_pack(opened, contents, file.write, compression=compress, on_progress=show)
+    counts = {"objects": len(contents.objects), "records": len(contents.records), "bytes": contents.size}
+    stream = sys.stderr if output == "-" else sys.stdout
+    for path in contents.missing:
+        print(f"{paint('not packed:', 'yellow')} {path}: it is in no store", file=sys.stderr)
+    if json and output != "-":
+        print_json({"file": output, "id": identity, **counts, "missing": list(contents.missing)})
+    else:
+        print(f"{output}: {_counted(contents)}; id {identity[:16]}", file=stream)
+
+
+def unpack_command(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A pack; - is standard input.")],
+    list_: Annotated[bool, typer.Option("--list", help="Only say what is in it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what of it is new.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a pack into the store; run again, one that was interrupted goes on. Fails if the two disagree.
+
+    nixbridge unpack results.pack
+    """
+    from bridge.store.packs import look_into, unpack
+
+    with _read(file) as (stream, skip, length), _progress("unpacked", length) as show:
+        if list_:
+            found = look_into(stream, skip=skip)
+        else:
+            opened = open_located(store)
+            found = unpack(opened, stream, skip=skip, dry_run=dry_run, elsewhere=_in_nix(), on_progress=show)
+    if json:
+        print_json(_json(found, listed=list_))
+    elif list_:
+        _print_list(found)
+    else:
+        _print_taken(found, dry_run)
+    if found.differing:
+        raise typer.Exit(1)
+
+
+def copy_command(
+    what: What,
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The store that gets them; this one without it.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="DIR", help="The store that has them; this one without it.")
+    ] = None,
+    chosen: ChosenOption = False,
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy results and all that they were made from between two stores: `pack` and `unpack` at once.
+
+    nixbridge copy stages.py --to /shared/store
+    """
+    if (to is None) == (from_ is None):
+        raise TargetError("copy goes from this store or to it", hint="write one of --to DIR and --from DIR")
+    from bridge.store.packs import copy
+
+    source = open_located(from_ or store, what[0], create=False)
+    target = open_located(to or store, what[0])
+    with _elsewhere() as elsewhere:
+        contents = _gathered(source, what, settings, chosen, elsewhere)
+    with _progress("copied", contents.size) as show:
+        found = copy(source, contents, target, elsewhere=_in_nix(), on_progress=show)
+    if json:
+        print_json(_json(found, listed=False))
+    else:
+        _print_taken(found, False)
+    if found.differing:
+        raise typer.Exit(1)
+
+
+# -------------------------------------------------------------------------------------------- what
+
+
+def _gathered(
+    store: Store, what: Sequence[str], settings: Sequence[str] | None, chosen: bool, elsewhere: Elsewhere
+) -> Contents:
+    from bridge.store.packs import gather
+
+    records, paths = [], []
+    for one in what:
+        path = _store_path(store, one)
+        if path is not None:
+            paths.append(path)
+        elif one.isalnum() and not Path(one).exists():
+            records.append(realization_named(store, one))
+        else:
+            found, sources = _of_target(store, one, settings, chosen)
+            records += found
+            paths += sources
+    return gather(store, records, paths, elsewhere=elsewhere)
+
+
+def _store_path(store: Store, text: str) -> str | None:
+    """The store path that is meant: by itself, by something inside it, by a file of the store, or by a link."""
+    found = STORE_PATH.match(text)
+    if found is not None:
+        return found[0]
+    path = Path(text)
+    if path.suffix == ".py" or not os.path.lexists(path):
+        return None
+    inside = path.resolve()
+    if inside.is_relative_to(store.objects) and inside != store.objects:
+        return f"{STORE_DIR}/{inside.relative_to(store.objects).parts[0]}"
+    found = STORE_PATH.search(str(inside))
+    return found[0] if found is not None else None
+
+
+def _of_target(store: Store, target: str, settings: Sequence[str] | None, chosen: bool) -> tuple[list[Any], list[str]]:
+    """The realizations of a target's stages, and those of its sources that are in the store."""
+    from bridge.realize.engine import Options, realize
+
+    plan = plan_of(target, settings, str(store.root))
+    outcome = realize(plan, store, nix=find_nix(), options=Options(dry_run=True))
+    missing = [node.label for node in plan.targets if node.source is None and node not in outcome.choices]
+    if missing:
+        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+    records = []
+    for choice in outcome.choices.values():
+        records += [one.realization for one in (choice.chosen if chosen else choice.candidates)]
+    sources = [node.path for node in plan.nodes if node.source is not None and store.is_valid(node.path)]
+    return records, sources
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[Elsewhere]:
+    """Finds objects in the Nix store, if there is one; it is connected to when it is first asked."""
+    from bridge.nix.client import Connection, connect
+    from bridge.nix.errors import NixError
+    from bridge.store.info import ObjectInfo
+    from bridge.store.packs.contents import Packed
+
+    nix = find_nix()
+    with contextlib.ExitStack() as stack:
+        connection: Connection | None = None
+
+        def find(path: str) -> Packed | None:
+            nonlocal connection
+            if nix is None or not os.path.lexists(nix.real_path(path)):
+                return None
+            try:
+                if connection is None:
+                    connection = connect(nix)
+                    stack.callback(connection.close)
+                known = connection.query_path_info(path)
+            except NixError:
+                return None
+            if known is None:
+                return None
+            references = tuple(sorted(known.references))
+            info = ObjectInfo(path, known.nar_hash, known.nar_size, references, known.ca)
+            return Packed(info, nix.real_path(path))
+
+        yield find
+
+
+def _in_nix() -> Callable[[str], bool]:
+    nix = find_nix()
+    return lambda path: nix is not None and os.path.lexists(nix.real_path(path))
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+@contextlib.contextmanager
+def _written(output: str) -> Iterator[IO[bytes]]:
+    """The file to write to: there once it is whole, or not at all."""
+    if output == "-":
+        if sys.stdout.isatty():
+            raise TargetError(
+                "a pack is nothing for a terminal", hint="nixbridge pack … -o - | ssh HOST nixbridge unpack -"
+            )
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(output)
+    made = target.with_name(f".{target.name[:200]}.{os.getpid()}")
+    try:
+        with made.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        made.rename(target)
+    except OSError as error:
+        raise TargetError(f"{output} can not be written: {error.strerror or error}") from error
+    finally:
+        made.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _read(file: str) -> Iterator[tuple[IO[bytes], Callable[[int], object] | None, int]]:
+    """A stream, what moves it on, and how long it is (0 where nobody knows)."""
+    if file == "-":
+        yield sys.stdin.buffer, None, 0
+        return
+    try:
+        stream = open(file, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise TargetError(f"{file} can not be read: {error.strerror}") from error
+    with stream:
+        skip = (lambda count: stream.seek(count, os.SEEK_CUR)) if stream.seekable() else None
+        yield stream, skip, os.fstat(stream.fileno()).st_size
+
+
+@contextlib.contextmanager
+def _progress(verb: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows on a terminal how far it is, from the first second on."""
+    shown = sys.stderr.isatty()
+    last = time.monotonic()
+    said = False
+
+    def show(done: int) -> None:
+        nonlocal last, said
+        if shown and time.monotonic() - last > 1:
+            last, said = time.monotonic(), True
+            of = f" of {size(total)}" if total else ""
+            print(f"\r\x1b[K{verb} {size(done)}{of}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if said:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------------------------------- printing
+
+
+def _counted(contents: Contents) -> str:
+    return f"{len(contents.objects)} objects ({size(contents.size)}), {len(contents.records)} records"
+
+
+def _json(found: Unpacked, *, listed: bool) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "id": found.id,
+        "objects": [one.to_json() for one in found.objects],
+        "records": [{"id": one.id, **one.to_json()} for one in found.records],
+    }
+    if listed:
+        return whole
+    taken = {"newObjects": found.new_objects, "newRecords": found.new_records, "differing": found.differing}
+    return cast(dict[str, Any], {"id": found.id, **taken})
+
+
+def _print_list(found: Unpacked) -> None:
+    if found.objects:
+        rows = [[one.path, size(one.nar_size), str(len(one.references))] for one in found.objects]
+        print(table(rows, ["object", "size", "references"]))
+    if found.records:
+        rows = [[one.id, one.stage, one.runner, ", ".join(one.outputs.values())] for one in found.records]
+        print(table(rows, ["record", "stage", "by", "outputs"]))
+    print(f"id {found.id}")
+
+
+def _print_taken(found: Unpacked, dry_run: bool) -> None:
+    for path in found.differing:
+        print(f"{paint('differs:', 'red')} {path}: the store has other bytes there, and keeps them", file=sys.stderr)
+    there = len(found.objects) - len(found.new_objects), len(found.records) - len(found.new_records)
+    would = "would add" if dry_run else "added"
+    print(
+        f"{would} {len(found.new_objects)} objects and {len(found.new_records)} records; "
+        f"{there[0]} objects and {there[1]} records were there"
+    )

@@ -1,0 +1,39 @@
+"""What can go wrong while somebody looks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from bridge.formats.errors import BridgeError
+
+__all__ = ["DataError", "NoRealizationError", "UnknownNameError", "unknown"]
+
+_LISTED = 20
+
+
+class UnknownNameError(BridgeError, AttributeError, KeyError):
+    """A name that is not there; as an attribute or as an item, so that `hasattr`, `getattr` and `get` work."""
+
+
+class NoRealizationError(BridgeError, IndexError, AttributeError):
+    """A realization that is not there, or one of several that were chosen and none was named."""
+
+
+class DataError(BridgeError):
+    """A file that is not of the format that it is read as."""
+
+
+def unknown(what: str, name: str, there: Iterable[str]) -> UnknownNameError:
+    """The error for a name that `what` does not have: near misses first, else what there is."""
+    known = [one for one in dict.fromkeys(there) if not one.startswith("_")]
+    near = difflib.get_close_matches(name, known, 3, 0.6)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif known:
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        hint = f"it has {', '.join(known[:_LISTED])}{more}"
+    else:
+        hint = "it has none"
+    # In the message as well: notebooks show nothing else.
+    return UnknownNameError(f"{what} has no {name!r}; {hint}")

@@ -1,0 +1,186 @@
+"""What walking and comparing stand on: derivations, realizations and objects of a store, each read once.
+
+    derivation(path)     from what is at hand, the Python store, the Nix store
+    makers(path)         the realizations that gave an object
+    users(path)          the realizations that were given it
+
+A step from one realization to another is a look into a dict, however deep the graph is. The catalogue is read when
+the first step needs it, the derivations of the whole trace when somebody first asks for users.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.formats import nix32
+from bridge.formats.derivation.aterm import DRV_SUFFIX, parse_aterm
+from bridge.formats.derivation.types import Derivation
+from bridge.formats.errors import BridgeError
+from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, base_name, hash_part, name_part
+from bridge.nix.installation import Installation
+from bridge.realize.places import Places
+from bridge.store.catalogue import Entry, entries
+from bridge.store.errors import RecordError
+from bridge.store.layout import Store
+from bridge.store.trace import Realization, read_file
+
+from .parts import Parts, parts_of
+
+__all__ = ["Ground"]
+
+_REFERENCE = re.compile(rf"{STORE_DIR}/([{nix32.ALPHABET}]{{{DIGEST_LENGTH}}})-".encode())
+
+
+@dataclass(slots=True)
+class Ground:
+    """A store, with the Nix store behind it, as somebody looks at it.
+
+    Parameters
+    ----------
+    known
+        Derivations that are at hand: those of a plan, by path.
+    made
+        Realizations that are at hand: those that were chosen of a plan, by the paths of their outputs.
+    """
+
+    store: Store
+    nix: Installation | None = None
+    known: dict[str, Derivation] = field(default_factory=dict)
+    made: dict[str, list[Entry]] = field(default_factory=dict)
+    _derivations: dict[str, Derivation | None] = field(default_factory=dict)
+    _parts: dict[str, Parts] = field(default_factory=dict)
+    _records: dict[str, Realization] = field(default_factory=dict)
+    _entries: list[Entry] | None = None
+    _by_stage: dict[str, list[Entry]] = field(default_factory=dict)
+    _by_drv: dict[str, list[Entry]] = field(default_factory=dict)
+    _makers: dict[str, list[Entry]] = field(default_factory=dict)
+    _users: dict[str, list[str]] | None = None
+
+    # ---------------------------------------------------------------------------------- objects
+
+    def find(self, path: str) -> Path | None:
+        """Where an object lies on this machine, or None."""
+        return Places(self.store, self.nix).find(path)
+
+    def lies(self, path: str) -> Path:
+        """Where an object lies, or would lie."""
+        return self.find(path) or self.store.real_path(path)
+
+    # ------------------------------------------------------------------------------ derivations
+
+    def derivation(self, path: str) -> Derivation | None:
+        """The derivation at a path, or None if it is in no store."""
+        if path in self.known:
+            return self.known[path]
+        if path not in self._derivations:
+            data = self._contents(path)
+            self._derivations[path] = None if data is None else _parsed(path, data)
+        return self._derivations[path]
+
+    def _contents(self, path: str) -> bytes | None:
+        files = [str(self.store.real_path(path))]
+        if self.nix is not None:
+            files.append(str(self.nix.real_path(path)))
+        for file in files:
+            with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:
+                return opened.readall()
+        return None
+
+    def parts(self, drv: str) -> Parts | None:
+        """What the stage of a derivation was given, or None if the derivation is in no store."""
+        if drv not in self._parts:
+            found = self.derivation(drv)
+            if found is None:
+                return None
+            self._parts[drv] = parts_of(found)
+        return self._parts[drv]
+
+    # ----------------------------------------------------------------------------- realizations
+
+    def entries(self) -> list[Entry]:
+        """All realizations, oldest first."""
+        if self._entries is None:
+            self._entries = entries(self.store)
+            for one in self._entries:
+                self._by_stage.setdefault(one.stage, []).append(one)
+                self._by_drv.setdefault(one.drv, []).append(one)
+                for output in one.outputs.values():
+                    self._makers.setdefault(output, []).append(one)
+        return self._entries
+
+    def of_stage(self, name: str) -> list[Entry]:
+        """The realizations of stages with this name, oldest first."""
+        self.entries()
+        return self._by_stage.get(name, [])
+
+    def of_derivation(self, drv: str) -> list[Entry]:
+        """The realizations of a resolved derivation, oldest first."""
+        self.entries()
+        return self._by_drv.get(drv, [])
+
+    def stages(self) -> Iterable[str]:
+        """The names of all stages that have realizations."""
+        self.entries()
+        return self._by_stage.keys()
+
+    def record(self, one: Entry) -> Realization:
+        """The whole record of a realization.
+
+        Raises
+        ------
+        RecordError
+            If it is damaged or gone.
+        """
+        if one.id not in self._records:
+            folder = f"{self.store.root}/trace/{base_name(one.drv)}"
+            found = read_file(folder, one.id)
+            if found is None:
+                raise RecordError(f"the record {folder}/{one.id}.json is gone")
+            self._records[one.id] = found
+        return self._records[one.id]
+
+    def makers(self, path: str) -> list[Entry]:
+        """The realizations that gave the object at a path, oldest first."""
+        if path in self.made:
+            return self.made[path]
+        self.entries()
+        return self._makers.get(path, [])
+
+    def maker(self, path: str, before: float | None = None) -> Entry | None:
+        """The realization that gave the object at a path: of several the last one that was done `before` a time.
+
+        Equal results are one object, so that nobody can tell which of them was used.
+        """
+        found = self.makers(path)
+        earlier = [one for one in found if before is None or one.stopped <= before]
+        return earlier[-1] if earlier else (found[0] if found else None)
+
+    def users(self, paths: Iterable[str]) -> list[Entry]:
+        """The realizations whose derivations have one of the objects as an input, oldest first."""
+        if self._users is None:
+            self._users = self._all_users()
+        drvs = {drv for path in paths for drv in self._users.get(hash_part(path), ())}
+        return [one for one in self.entries() if one.drv in drvs]
+
+    def _all_users(self) -> dict[str, list[str]]:
+        """The digest of each object to the resolved derivations that have it as an input."""
+        found: dict[str, list[str]] = {}
+        self.entries()
+        for drv, listed in self._by_drv.items():
+            data = self._contents(drv) or b""
+            own = {hash_part(path) for one in listed for path in one.outputs.values()}
+            for digest in {one.decode() for one in _REFERENCE.findall(data)} - own:
+                found.setdefault(digest, []).append(drv)
+        return found
+
+
+def _parsed(path: str, data: bytes) -> Derivation | None:
+    try:
+        return parse_aterm(data, name_part(path).removesuffix(DRV_SUFFIX))
+    except BridgeError as error:
+        error.file = error.file or path
+        raise

@@ -1,0 +1,130 @@
+"""What must stay where something is to stay: realizations, and the objects that they are and were made from.
+
+A realization keeps its outputs with all that they refer to, its log, and what it was made from: its derivation, its
+code and sources, and the realizations that its inputs are. So whatever is kept can be explained, compared and made
+again; as a Nix with `keep-outputs` and `keep-derivations`. What it was made from is kept once: of several
+realizations with one and the same output, and of an input derivation, the newest, unless one is kept anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bridge.formats.derivation.aterm import DRV_SUFFIX
+from bridge.formats.store_path import base_name
+
+from .catalogue import Entry
+from .inventory import Inventory
+
+__all__ = ["Graph", "Needed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What stays: numbers of realizations in the graph, and rows of the inventory."""
+
+    realizations: frozenset[int]
+    objects: frozenset[int]
+
+
+@dataclass(slots=True)
+class Graph:
+    """Realizations, oldest first, and objects, with what leads from one to the other."""
+
+    entries: Sequence[Entry]
+    inventory: Inventory
+    by_output: dict[str, list[int]] = field(default_factory=dict)
+    by_drv: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, one in enumerate(self.entries):
+            self.by_drv.setdefault(base_name(one.drv), []).append(number)
+            for path in one.outputs.values():
+                self.by_output.setdefault(base_name(path), []).append(number)
+
+    def needed(self, kept: Iterable[int], objects: Iterable[str], *, without: Collection[int] = ()) -> Needed:
+        """What stays if these stay.
+
+        Parameters
+        ----------
+        kept
+            Numbers of realizations.
+        objects
+            Base names of objects that stay for themselves, such as those that a link leads to.
+        without
+            Realizations that go even if others were made from them; their bytes stay then.
+        """
+        inventory = self.inventory
+        count = len(inventory.sizes)
+        stays: set[int] = set()
+        seen: set[int] = set()
+        named: list[str] = list(objects)
+        new = list(kept)
+        wanting: list[tuple[bool, list[int]]] = []
+        while True:
+            stays.update(new)
+            for number in new:
+                one = self.entries[number]
+                named += [base_name(path) for path in (one.drv, one.stage_drv, *one.outputs.values())]
+            pending = []
+            for name in named:
+                row = inventory.rows.get(name)
+                if row is None:
+                    # What lies in the Nix store has a row only if something refers to it.
+                    self._want(name, wanting)
+                elif row not in seen:
+                    seen.add(row)
+                    pending.append(row)
+            named = []
+            while pending:
+                row = pending.pop()
+                self._want(inventory.names[row], wanting)
+                for other in inventory.references[row] if row < count else ():
+                    if other not in seen:
+                        seen.add(other)
+                        pending.append(other)
+            wanting = [(drv, owners) for drv, owners in wanting if stays.isdisjoint(owners)]
+            # Whose very output it is comes first: it may be of the derivation as well.
+            new = self._newest((owners for drv, owners in wanting if not drv), without)
+            new = new or self._newest((owners for drv, owners in wanting if drv), without)
+            if not new:
+                return Needed(frozenset(stays), frozenset(row for row in seen if row < count))
+
+    def _want(self, name: str, wanting: list[tuple[bool, list[int]]]) -> None:
+        if name in self.by_output:
+            wanting.append((False, self.by_output[name]))
+        if name.endswith(DRV_SUFFIX) and name in self.by_drv:
+            wanting.append((True, self.by_drv[name]))
+
+    def _newest(self, wanted: Iterable[list[int]], without: Collection[int]) -> list[int]:
+        found = set()
+        for owners in wanted:
+            last = next((number for number in reversed(owners) if number not in without), None)
+            if last is not None:
+                found.add(last)
+        return sorted(found)
+
+    def used_by(self, name: str) -> list[int]:
+        """The realizations that were made from an object, or from what refers to it, without steps in between."""
+        users: dict[int, list[int]] = {}
+        for row, references in enumerate(self.inventory.references):
+            for other in references:
+                users.setdefault(other, []).append(row)
+        start = self.inventory.rows.get(name)
+        pending = [] if start is None else [start]
+        seen = set(pending)
+        found: set[int] = set()
+        while pending:
+            row = pending.pop()
+            for user in users.get(row, ()):
+                if user in seen:
+                    continue
+                seen.add(user)
+                owners = self.by_drv.get(self.inventory.names[user])
+                if owners:
+                    found.update(owners)
+                else:
+                    found.update(self.by_output.get(self.inventory.names[user], ()))
+                    pending.append(user)
+        return sorted(found)

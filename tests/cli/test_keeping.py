@@ -1,0 +1,116 @@
+"""GC roots, gc, rm and du as users call them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+@pytest.fixture
+def realized(nixbridge: Command) -> None:
+    nixbridge("realize", "stages.py", "--builder", "local")
+
+
+def chosen(nixbridge: Command) -> str:
+    found = json.loads(nixbridge("realize", "stages.py:train", "--builder", "local", "--json").stdout)
+    return next(
+        one["id"]
+        for stage in found["stages"]
+        for one in stage.get("realizations", ())
+        if one["chosen"] and stage["stage"] == "train"
+    )
+
+
+def ids(nixbridge: Command, kind: str, *arguments: str) -> list[str]:
+    found = json.loads(nixbridge("gc", "--json", *arguments).stdout)
+    return [one["name"] for one in found["items"] if one["kind"] == kind]
+
+
+def test_gc_drops_no_result_unless_it_is_asked_to(nixbridge: Command, realized: None) -> None:
+    assert nixbridge("gc").stdout == "removed nothing: 0 B\n"
+    assert len(ids(nixbridge, "realization", "--unrooted", "--dry-run")) == 5
+    assert len(ids(nixbridge, "realization", "--keep-last", "1", "--dry-run")) in (1, 2)
+    assert "clean" in nixbridge("verify").stdout
+
+
+def test_the_best_stay_with_what_they_were_made_from(nixbridge: Command, realized: None) -> None:
+    best = chosen(nixbridge)
+    assert len(ids(nixbridge, "realization", "--keep-best", "1:score", "--stage", "train")) == 2
+    assert chosen(nixbridge) != best or nixbridge("rm", best, status=1)
+    assert ids(nixbridge, "realization") == []
+    assert "clean" in nixbridge("verify").stdout
+
+
+def test_a_link_is_a_root_until_it_is_removed(nixbridge: Command, project: Path, realized: None) -> None:
+    nixbridge("realize", "stages.py:train", "--builder", "local", "-o", "result")
+    assert (project / "result" / "model.txt").is_file()
+    # The chosen model, and what it was made from.
+    assert len(ids(nixbridge, "realization", "--unrooted")) == 3
+    assert (project / "result" / "model.txt").is_file()
+    (project / "result").unlink()
+    assert len(ids(nixbridge, "realization", "--unrooted")) == 2
+    assert "0 objects" in nixbridge("verify").stdout
+
+
+def test_a_tag_serves_as_an_id_and_keeps(nixbridge: Command, realized: None) -> None:
+    best = chosen(nixbridge)
+    nixbridge("tag", "paper", best)
+    assert nixbridge("tag", "paper").stdout == f"{best}\n"
+    assert json.loads(nixbridge("tag", "--list", "--json").stdout)[0]["id"] == best
+    assert best not in ids(nixbridge, "realization", "--unrooted")
+    assert "did you mean paper?" in nixbridge("tag", "--delete", "papre", status=1).stderr
+    nixbridge("tag", "--delete", "paper")
+    assert best in ids(nixbridge, "realization", "--unrooted")
+
+
+def test_a_kept_plan_keeps_all_that_was_chosen(nixbridge: Command, realized: None) -> None:
+    assert "3 realizations" in nixbridge("keep", "all", "stages.py").stdout
+    assert len(ids(nixbridge, "realization", "--unrooted")) == 2
+    nixbridge("keep", "--delete", "all")
+    assert len(ids(nixbridge, "realization", "--unrooted")) == 3
+
+
+def test_rm_names_what_depends_and_refuses(nixbridge: Command, realized: None) -> None:
+    best = chosen(nixbridge)
+    refused = nixbridge("rm", best, status=1)
+    assert f"was made from {best}" in refused.stdout
+    dropped = nixbridge("rm", best, "--force")
+    assert "its bytes stay" in dropped.stdout
+    assert "clean" in nixbridge("verify").stdout
+    assert "no realization has an id" in nixbridge("rm", best, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--keep-best", "many"], "no number and metric"),
+        (["--keep-best", "2:nothing"], "no realization has the metric"),
+        (["--older-than", "soon"], "no length of time"),
+        (["--max-size", "big"], "no size"),
+        (["--stage", "train"], "not what goes"),
+    ],
+)
+def test_what_gc_can_not_understand_is_said_and_nothing_goes(
+    nixbridge: Command, realized: None, arguments: list[str], said: str
+) -> None:
+    refused = nixbridge("gc", *arguments, status=1)
+    assert said in refused.stderr + refused.stdout
+    assert len(ids(nixbridge, "realization", "--unrooted", "--dry-run")) == 5
+
+
+def test_du_says_what_only_one_stage_needs(nixbridge: Command, realized: None) -> None:
+    found = json.loads(nixbridge("du", "--json").stdout)
+    assert {one["name"]: one["realizations"] for one in found["shares"]} == {"train": 3, "clean": 1, "report": 1}
+    assert sum(one["alone"] for one in found["shares"]) + found["rest"] == found["total"]
+    assert found["garbage"] == 0
+
+
+def test_a_damaged_record_stops_gc(nixbridge: Command, environment: dict[str, str], realized: None) -> None:
+    record = next(Path(environment["NIXBRIDGE_STORE"], "trace").glob("*-clean.drv/*.json"))
+    record.chmod(0o644)
+    record.write_text("{")
+    assert "nobody knows what they need" in nixbridge("gc", "--unrooted", status=1).stderr

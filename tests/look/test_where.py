@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.formats.errors import BridgeError
+from bridge.look.where import ConditionError, condition
+
+NAMES: dict[str, Any] = {
+    "accuracy": 0.9,
+    "name": "adam",
+    "metrics": {"val/loss": 0.5},
+    "config": {"lr": 0.1, "tags": ["a", "b"], "deep": {"er": 3}, "none": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("accuracy > 0.8", True),
+        ("accuracy > 0.9", False),
+        ("0.8 < accuracy <= 0.9", True),
+        ("config.lr < 0.2 and config.deep.er == 3", True),
+        ("'a' in config.tags and config.tags[1] == 'b'", True),
+        ("name in ('adam', 'sgd') and name not in ['x']", True),
+        ("metrics['val/loss'] == 0.5", True),
+        ("config.none == None and accuracy != -1", True),
+        ("nothing > 1 or not (nothing > 1)", True),
+        ("nothing != 1", False),
+        ("config.lr.deeper == 1", False),
+        ("name > 3", False),
+        ("accuracy", True),
+    ],
+)
+def test_a_condition_holds_or_not(text: str, holds: bool) -> None:
+    assert condition(text).holds(NAMES.__getitem__) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("accuracy > > 3", 12),
+        ("f(1)", 1),
+        ("accuracy > __import__('os')", 12),
+        ("ü == 1 and (lambda: 1)", 13),
+        ("a + 1 > 2", 1),
+        ("[x for x in y]", 1),
+        ("a is None", 1),
+        ("a == f'{b}'", 6),
+        ("", 1),
+        ("(" * 500, 1),
+        ("not " * 5000, 1),
+    ],
+)
+def test_what_is_no_condition_is_told_with_its_column(text: str, column: int) -> None:
+    with pytest.raises(ConditionError) as told:
+        condition(text)
+    if len(text) < 100:
+        assert told.value.column == column
+
+
+@given(st.text(max_size=60))
+def test_no_text_does_more_than_be_refused(text: str) -> None:
+    with contextlib.suppress(BridgeError):
+        condition(text).holds(NAMES.__getitem__)
