@@ -27,8 +27,29 @@
       });
 
       devShells = eachSystem (pkgs: {
-        default = pkgs.callPackage ./nix/shell.nix { };
+        default = pkgs.callPackage ./nix/checkout.nix { };
       });
+
+      checks = eachSystem (pkgs: {
+        inherit (self.packages.${pkgs.system}) nixbridge;
+      });
+
+      # What projects use: fromLock, mkStages, overlay, devShell, eachSystem.
+      lib = import ./nix/lib.nix;
+
+      nixosModules.default = ./nix/module.nix;
+
+      templates = {
+        default = self.templates.minimal;
+        minimal = {
+          path = ./bridge/templates/minimal;
+          description = "Stages that choose the best of three, and a report";
+        };
+        ml = {
+          path = ./bridge/templates/ml;
+          description = "A model that is trained five times, evaluated and pinned";
+        };
+      };
 
       overlays.default = final: prev: {
         nixbridge = final.python3Packages.callPackage ./nix/package.nix { };

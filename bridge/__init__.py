@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .formats.errors import BridgeError
-    from .realize.engine import Options, realize
+    from .look.walk import realize, walk
+    from .lock.evaluating import instantiate
+    from .realize.debug import debug
+    from .realize.engine import Options
     from .realize.matchers import Candidate, best, by, every, exact, latest, only, some, top, where
     from .stages.define import fetchurl, flake, host, nix, shell, source, stage
-    from .stages.plan import Plan, instantiate
+    from .stages.plan import Plan
     from .stages.values import Stage, each, out
     from .store.layout import Store, open_store
 
@@ -34,6 +37,7 @@ __all__ = [
     "Store",
     "best",
     "by",
+    "debug",
     "each",
     "every",
     "exact",
@@ -52,16 +56,20 @@ __all__ = [
     "source",
     "stage",
     "top",
+    "walk",
     "where",
 ]
 
 # Imported at first use, so that the command starts fast.
 _HOMES = {
     "formats.errors": ["BridgeError"],
+    "look.walk": ["walk"],
+    "lock.evaluating": ["instantiate"],
+    "realize.debug": ["debug"],
     "realize.engine": ["Options"],
     "realize.matchers": ["Candidate", "best", "by", "every", "exact", "latest", "only", "some", "top", "where"],
     "stages.define": ["fetchurl", "flake", "host", "shell", "source", "stage"],
-    "stages.plan": ["Plan", "instantiate"],
+    "stages.plan": ["Plan"],
     "stages.values": ["Stage", "each", "out"],
     "store.layout": ["Store", "open_store"],
 }

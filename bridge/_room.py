@@ -18,7 +18,7 @@ class _Room(ModuleType):
         return getattr(import_module(module), function)(*args, **kwargs)
 
 
-_FUNCTIONS = {"bridge.nix": "bridge.stages.define:nix", "bridge.realize": "bridge.realize.engine:realize"}
+_FUNCTIONS = {"bridge.nix": "bridge.stages.define:nix", "bridge.realize": "bridge.look.walk:realize"}
 """What a call of each such room goes to: `module:name`, imported when it is called."""
 
 

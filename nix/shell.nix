@@ -1,30 +1,15 @@
-# A shell to work on nixbridge: Python with what it and its tests need, and a Nix to test against.
+# A dev shell for a project with stages: nixbridge, Python and what the stages are written with.
 {
-  mkShell,
-  python3,
-  nix,
-  busybox,
+  pkgs,
+  nixbridge ? pkgs.python3Packages.callPackage ./package.nix { },
+  packages ? [ ],
+  shellHook ? "",
 }:
-mkShell {
+pkgs.mkShell {
   packages = [
-    nix
-    busybox
-    (python3.withPackages (ps: [
-      ps.setuptools
-      ps.typer
-      ps.rich
-      ps.pynixutil
-      ps.cffi
-      ps.numpy
-      ps.pytest
-      ps.pytest-xdist
-      ps.hypothesis
-      ps.pyfakefs
-      ps.mypy
-      ps.ruff
-    ]))
-  ];
-  shellHook = ''
-    export PYTHONPATH="$PWD''${PYTHONPATH:+:$PYTHONPATH}"
-  '';
+    nixbridge
+    pkgs.python3
+  ]
+  ++ packages;
+  inherit shellHook;
 }

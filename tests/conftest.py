@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bridge.nix.installation import Installation, find
+from nixpkgs import stand_in
 
 # Tests rewrite modules within a second, which Python's cached bytecode does not notice.
 sys.dont_write_bytecode = True
@@ -82,6 +84,18 @@ def nix(scratch: Path) -> Installation:
     # Two programs that make the same new store at the same time get into each other's way.
     found.run([found.program("nix-store"), "--init"]).check_returncode()
     return found
+
+
+@pytest.fixture
+def nixpkgs(nix: Installation, scratch: Path) -> Path:
+    """The folder of a flake that stands in for nixpkgs, and that Nix's registry knows as `nixpkgs`."""
+    flake = stand_in(nix, scratch)
+    registry = scratch / "registry.json"
+    known = {"from": {"type": "indirect", "id": "nixpkgs"}, "to": {"type": "path", "path": str(flake)}}
+    registry.write_text(json.dumps({"version": 2, "flakes": [known]}))
+    with (scratch / "conf" / "nix.conf").open("a") as conf:
+        conf.write(f"flake-registry = {registry}\n")
+    return flake
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from bridge.realize.workers import ForkWorkers
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import resolve
 from bridge.stages.values import Builder
+from bridge.store.holds import hold
 from bridge.store.layout import Store
 from bridge.store.trace import Realization, realizations, record, resolved_derivations
 
@@ -41,7 +42,7 @@ def check_command(
     json: JsonOption = False,
 ) -> None:
     """Run chosen realizations again, by the same seeds, and say which files differ; fails if some do."""
-    plan = plan_of(target, settings)
+    plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     nix = find_nix()
     outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True, builder=cast(Builder, builder)))
@@ -91,7 +92,7 @@ def adopt_command(
 
     They are recorded as adopted, with who did it and why; the old records stay.
     """
-    plan = plan_of(target, settings)
+    plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     if len(plan.targets) != 1:
         raise TargetError(f"{target} names {len(plan.targets)} stages", hint="name one of them, as in FILE.py:STAGE")
@@ -109,6 +110,7 @@ def adopt_command(
     if node.waits:
         resolved = resolve(node, lambda used, output: outcome.choices[used].paths(output))
     made = []
+    hold(opened, [path for one in found for path in one.outputs.values()])
     for one in found:
         if set(one.outputs) != set(resolved.derivation.outputs):
             raise TargetError(f"{one.id} has the outputs {', '.join(one.outputs)}, unlike the stage {node.name}")

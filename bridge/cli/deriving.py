@@ -34,7 +34,7 @@ def instantiate_command(
     """Write the derivations of stages into the store and print their paths."""
     from bridge.store.objects import add_texts
 
-    plan = plan_of(target, settings)
+    plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     found = [node.instantiated for node in plan.nodes if node.instantiated is not None and not node.foreign]
     add_texts(

@@ -40,11 +40,11 @@ _TABLE_ROWS = 12
 class Progress:
     """Tells on standard error what happens; a context manager.
 
-    On a terminal, what runs is shown live below the lines; elsewhere there are lines only. With
+    With `live`, on a terminal, what runs is shown live below the lines; elsewhere there are lines only. With
     `quiet`, failures and notes only.
     """
 
-    def __init__(self, total: int, *, logs: bool = False, quiet: bool = False) -> None:
+    def __init__(self, total: int, *, logs: bool = False, quiet: bool = False, live: bool = True) -> None:
         self._total = total
         self._logs = logs
         self._quiet = quiet
@@ -55,7 +55,7 @@ class Progress:
         self._made = 0
         self._failed = 0
         self._live: Live | None = None
-        self._is_live = sys.stderr is not None and sys.stderr.isatty() and not quiet
+        self._is_live = sys.stderr is not None and sys.stderr.isatty() and not quiet and live
 
     def __enter__(self) -> Progress:
         return self

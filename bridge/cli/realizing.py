@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -56,11 +58,36 @@ def realize_command(
     executor_cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where large objects pass through to an executor's workers.")
     ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Take what bridge.lock pins; fail if the plan is no longer that.")
+    ] = False,
+    out_link: Annotated[
+        Path | None,
+        typer.Option("--out-link", "-o", metavar="NAME", help="Make a link to the result that keeps it from gc."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
     keep_going: Annotated[
         bool, typer.Option("-k", "--keep-going", help="Go on with what does not need a stage that failed.")
     ] = False,
     print_logs: Annotated[bool, typer.Option("-L", "--print-build-logs", help="Print the builds' logs.")] = False,
+    keep_failed: Annotated[
+        bool, typer.Option("-K", "--keep-failed", help="Keep what a failed build worked in; debug --failed enters it.")
+    ] = False,
+    pdb: Annotated[
+        bool,
+        typer.Option("--pdb", help="Where a Python stage raises, look at it with Python's debugger; one at a time."),
+    ] = False,
+    builders: Annotated[
+        str | None, typer.Option(metavar="MACHINES", help="Nix's remote builders, as in nix.conf.")
+    ] = None,
+    max_jobs: Annotated[
+        str | None,
+        typer.Option(metavar="COUNT", help="Builds that Nix runs here at once: 0 for remote ones only, auto."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=0, help="NIX_BUILD_CORES of a build by Nix; 0 for all.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of Nix for its builds; repeatable.")
+    ] = None,
     settings: SetOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -71,9 +98,14 @@ def realize_command(
     """
     if builder not in get_args(Builder):
         raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
-    plan = plan_of(target, settings)
+    plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     nix = None if builder == "local" and not any(node.foreign for node in plan.nodes) else find_nix()
+    pins = None
+    if locked:
+        from .locking import Locked
+
+        pins = Locked(target, plan)
     options = Options(
         jobs=jobs or default_jobs(),
         executor_cache=executor_cache,
@@ -88,9 +120,15 @@ def realize_command(
         },
         resources=dict(map(_resource, resources or ())),
         dry_run=dry_run,
+        pinned={} if pins is None else pins.bring(opened, Places(opened, nix)),
+        keep_failed=keep_failed,
+        debugger=_debugger(executor) if pdb else None,
+        nix_options=_nix_options(builders, max_jobs, cores, option or ()),
     )
+    if pdb:
+        options = replace(options, jobs=1)
     if executor == "fork" or dry_run:
-        with Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress:
+        with Progress(len(plan.nodes), logs=print_logs, quiet=json, live=not pdb) as progress:
             outcome = realize(plan, opened, nix=nix, options=options, report=progress)
     else:
         # Imported late, like Dask itself: what runs here needs none of it.
@@ -102,7 +140,14 @@ def realize_command(
         ):
             options = replace(options, jobs=named.jobs)
             outcome = realize(plan, opened, nix=nix, options=options, report=progress, executor=named.executor)
+    if pins is not None:
+        pins.compare(outcome)
     places = Places(opened, nix)
+    if out_link is not None and not dry_run:
+        from .keeping import make_links
+
+        found = [Path(path) for node in plan.targets for path in target_paths(outcome.choices[node], places)]
+        make_links(opened, out_link, found)
     if json:
         print_json(_outcome_json(plan, outcome, places))
     elif dry_run:
@@ -111,6 +156,33 @@ def realize_command(
         for node in plan.targets:
             for path in target_paths(outcome.choices[node], places):
                 print(path)
+
+
+def _debugger(executor: str) -> dict[str, str]:
+    """Where the debugger of `--pdb` talks to the user: the terminal, from the very process that failed."""
+    if executor != "fork":
+        raise TargetError(f"--pdb is for runs on this machine, not those of {executor}")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise TargetError(
+            "--pdb needs a terminal", hint="without one, --keep-failed keeps what failed for nixbridge debug --failed"
+        )
+    return {"terminal": os.ttyname(0), "term": os.environ.get("TERM", "dumb")}
+
+
+def _nix_options(
+    builders: str | None, max_jobs: str | None, cores: int | None, options: Sequence[str]
+) -> dict[str, str]:
+    """Settings of Nix by name."""
+    if max_jobs is not None and max_jobs != "auto" and not max_jobs.isdecimal():
+        raise TargetError(f"--max-jobs {max_jobs}: a number or auto")
+    named = {"builders": builders, "max-jobs": max_jobs, "cores": None if cores is None else str(cores)}
+    found = {name: value for name, value in named.items() if value is not None}
+    for text in options:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise TargetError(f"{text!r} is no setting of Nix", hint="write --option NAME=VALUE")
+        found[name.strip()] = value
+    return found
 
 
 def _more(text: str) -> tuple[str, int]:

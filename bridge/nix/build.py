@@ -46,7 +46,6 @@ def build(
     on_event: Callable[[Event], None] | None = None,
     keep_going: bool = False,
     keep_failed: bool = False,
-    max_jobs: int | None = None,
     options: Mapping[str, str] | None = None,
     cancel: Cancel | None = None,
 ) -> None:
@@ -62,10 +61,8 @@ def build(
         Whether the others are built after one failed.
     keep_failed
         Whether the build directories of failed builds are kept.
-    max_jobs
-        How many builds run at the same time; Nix's setting without it.
     options
-        More settings of Nix by name, as with `--option`.
+        Settings of Nix by name, as with `--option`.
     cancel
         Looked at ten times a second.
 
@@ -80,8 +77,6 @@ def build(
         return
     command = [installation.program("nix-build"), "--no-out-link", "--log-format", "internal-json"]
     command += ["--keep-going"] * keep_going + ["--keep-failed"] * keep_failed
-    if max_jobs is not None:
-        command += ["--max-jobs", str(max_jobs)]
     for name, value in (options or {}).items():
         command += ["--option", name, value]
     story = _Story()

@@ -1,111 +1,315 @@
-"""Nix expressions and flakes to store derivations.
+"""Nix expressions and flakes to store derivations: any number of them in one call of Nix.
 
     installable   REF [# attribute path] [^ outputs]      outputs: * | name { , name }
 
-Source: Nix manual, `nix-instantiate`, "Installables" (`command-ref/new-cli/nix`).
+Evaluation is pure: an expression sees its own files, its arguments and what is pinned by a hash, so that the answer may
+be kept for as long as these stay.
+
+Source: Nix manual, `nix-instantiate`, "Installables" (`command-ref/new-cli/nix`), `pure-eval`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
 
 from .activity import ERROR, Message, Parser
 from .errors import NixEvaluationError, hint_for
 from .installation import Installation
 
-__all__ = ["flake_drv", "instantiate"]
+__all__ = [
+    "CodeItem",
+    "Derived",
+    "FlakeItem",
+    "InStore",
+    "Item",
+    "ask",
+    "attribute_path",
+    "evaluate",
+    "split_installable",
+]
 
 _LOG = ("--log-format", "internal-json")
-_FEATURES = ("--extra-experimental-features", "nix-command flakes")
+FEATURES = ("--extra-experimental-features", "nix-command flakes")
+_SHORT = 12
+"""Lines of Nix's message that are shown."""
 
-_ASK = """d: {
-  type = d.type or null;
-  drv = d.drvPath;
-  outputs = d.outputs or [ "out" ];
-  chosen = d.meta.outputsToInstall or [ (d.outputName or "out") ];
-}"""
-"""Applied to what an installable names; asking for drvPath makes Nix write the `.drv`."""
+_PRELUDE = """
+let
+  inherit (builtins) attrNames deepSeq elemAt functionArgs head intersectAttrs isAttrs isFunction tail tryEval typeOf;
+
+  call = args: value:
+    if isFunction value then
+      let wanted = functionArgs value; in
+      value (if wanted == { } then args else intersectAttrs wanted args)
+    else value;
+
+  walk = value: names:
+    if names == [ ] then { inherit value; }
+    else if !isAttrs value then { missing = head names; inside = typeOf value; known = [ ]; }
+    else if value ? ${head names} then walk value.${head names} (tail names)
+    else { missing = head names; inside = "set"; known = attrNames value; };
+
+  describe = value:
+    if !isAttrs value then { type = typeOf value; }
+    else if !(value ? drvPath) then { type = if value ? outPath then "source" else "set"; known = attrNames value; }
+    else {
+      drv = value.drvPath;
+      outputs = value.outputs or [ "out" ];
+      default = value.outputName or "out";
+      install = value.meta.outputsToInstall or [ (value.outputName or "out") ];
+      probe = if value ? mkDerivation then (value.mkDerivation { name = "probe"; }).drvPath else null;
+    };
+
+  answer = found: if found ? value then describe found.value else found;
+
+  # The first way that leads to something; of none, what each lacks.
+  first = ways:
+    let hits = builtins.filter (way: way ? value) ways; in
+    if hits == [ ] then { lacking = ways; } else answer (head hits);
+
+  flake = { url, names }:
+    let
+      outputs = builtins.getFlake url;
+      ways =
+        if names == [ ] then [ [ "packages" system "default" ] [ "defaultPackage" system ] ]
+        else [ ([ "packages" system ] ++ names) ([ "legacyPackages" system ] ++ names) names ];
+    in
+    first (map (walk outputs) ways);
+
+  code = { source, file, names, args }:
+    let
+      found = walk (call args (import (source + file))) names;
+    in
+    first [ (if found ? value then { value = call args found.value; } else found) ];
+
+  guarded = value: let one = tryEval (deepSeq value value); in if one.success then one.value else { thrown = true; };
+in
+"""
 
 
-def instantiate(
-    installation: Installation,
-    *,
-    expr: str | None = None,
-    file: Path | None = None,
-    attr: str | None = None,
-    args: Mapping[str, str] | None = None,
-    timeout: float | None = None,
-) -> list[str]:
-    """The `.drv` paths that an expression evaluates to, written to the store.
+@dataclass(frozen=True, slots=True)
+class InStore:
+    """A store path as an argument, and a path below it: Nix makes what uses it depend on the object."""
+
+    path: str
+    below: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeItem:
+    """An attribute of a locked flake.
 
     Parameters
     ----------
-    expr, file
-        Nix code, or a file (or folder with a default.nix) that holds it; one of the two.
-    attr
-        The attribute path within it.
+    url
+        Locked, so that pure evaluation takes it.
+    fragment
+        The attribute path; empty for the default package.
+    """
+
+    url: str
+    fragment: str = ""
+
+    def expression(self) -> str:
+        names = _nix([*attribute_path(self.fragment)])
+        return f"flake {{ url = {_nix(self.url)}; names = {names}; }}"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeItem:
+    """A Nix file inside a store object that is addressed by its NAR.
+
+    Parameters
+    ----------
+    object, nar_hash
+        The store path, and `sha256-…` of its NAR.
+    file
+        Below the object, such as `/default.nix`.
     args
-        Strings for the arguments of a function that the code is (`--argstr`).
-    timeout
-        Seconds; evaluation may fetch, so there is none unless asked for.
-
-    Raises
-    ------
-    NixEvaluationError
-        With Nix's message, and the place in the code if Nix names it.
+        JSON values, `InStore`, and lists of these, for the functions that the file and the attribute are.
+    packages
+        The locked URL of the flake whose packages are the argument `pkgs`.
     """
-    if (expr is None) == (file is None):
-        raise NixEvaluationError("instantiate takes an expression or a file, one of the two")
-    command = [installation.program("nix-instantiate"), *_LOG]
-    command += ["--expr", expr] if expr is not None else [str(Path(file or "").absolute())]
-    if attr:
-        command += ["-A", attr]
-    for name, value in (args or {}).items():
-        command += ["--argstr", name, value]
-    what = f"{file or 'the expression'}{f' ({attr})' if attr else ''}"
-    lines = _ask(installation, command, what, timeout).split()
-    return list(dict.fromkeys(line.partition("!")[0] for line in lines))
+
+    object: str
+    nar_hash: str
+    file: str
+    attr: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    packages: str | None = None
+
+    def expression(self) -> str:
+        name = self.object.rpartition("/")[2].partition("-")[2]
+        source = f"builtins.path {{ path = {_nix(self.object)}; name = {_nix(name)}; sha256 = {_nix(self.nar_hash)}; }}"
+        args = _nix(dict(self.args))
+        given = "{ inherit system; }"
+        if self.packages is not None:
+            given += f" // (let nixpkgs = builtins.getFlake {_nix(self.packages)}; in"
+            given += " { inherit nixpkgs; pkgs = nixpkgs.legacyPackages.${system}; })"
+        names = _nix([*attribute_path(self.attr or "")])
+        return f"code {{ source = {source}; file = {_nix(self.file)}; names = {names}; args = {given} // {args}; }}"
 
 
-def flake_drv(
-    installation: Installation, installable: str, *, timeout: float | None = None
-) -> tuple[str, tuple[str, ...]]:
-    """The store derivation that an installable names, and the outputs of it that are meant.
+Item = FlakeItem | CodeItem
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What an item evaluated to.
 
     Parameters
     ----------
-    installable
-        Such as `nixpkgs#gzip` or `path:/folder#tool^out,dev`. Without `^` the outputs are those that
-        the package wants installed.
+    drv
+        The path of the `.drv`, which is in the Nix store.
+    outputs
+        Names of all outputs.
+    default
+        The output that the value itself stands for.
+    install
+        The outputs that the package wants installed.
+    probe
+        Of a stdenv, the `.drv` of an empty package that it made: how it wires derivations.
+    """
+
+    drv: str
+    outputs: tuple[str, ...]
+    default: str
+    install: tuple[str, ...]
+    probe: str | None = None
+
+
+def evaluate(installation: Installation, items: Sequence[Item], system: str) -> list[Derived | NixEvaluationError]:
+    """Evaluate items in one call; what fails is asked again alone, for Nix's message.
+
+    Parameters
+    ----------
+    system
+        As Nix names it, such as x86_64-linux.
+
+    Returns
+    -------
+    list
+        For each item what it evaluated to, or why it did not.
+    """
+    if not items:
+        return []
+    try:
+        answers = _answers(installation, items, system)
+    except NixEvaluationError as error:
+        if len(items) == 1:
+            return [error]
+        # A missing attribute or a syntax error ends the whole call.
+        return [found for item in items for found in evaluate(installation, [item], system)]
+    return [_derived(installation, item, answer, system) for item, answer in zip(items, answers, strict=True)]
+
+
+def _answers(installation: Installation, items: Sequence[Item], system: str, *, guard: bool = True) -> list[Any]:
+    command = [installation.program("nix-instantiate"), "--eval", "--strict", "--json", "--read-write-mode"]
+    command += ["--option", "pure-eval", "true", *FEATURES, *_LOG, "-"]
+    one = "guarded ({})" if guard else "({})"
+    listed = "\n".join(f"({one.format(item.expression())})" for item in items)
+    text = f"let system = {_nix(system)}; in {_PRELUDE}[\n{listed}\n]\n"
+    answers: list[Any] = json.loads(ask(installation, command, text))
+    return answers
+
+
+def _derived(
+    installation: Installation, item: Item, answer: dict[str, Any], system: str
+) -> Derived | NixEvaluationError:
+    if "thrown" in answer:
+        try:
+            _answers(installation, [item], system, guard=False)
+        except NixEvaluationError as error:
+            return error
+        return NixEvaluationError("the evaluation fails, but not when it is done again")
+    if "lacking" in answer:
+        return _lacking(answer["lacking"])
+    if "type" in answer:
+        known = [name for name in answer.get("known", ()) if not name.startswith("_")]
+        return NixEvaluationError(
+            f"this is a {answer['type']}, where a derivation is needed",
+            hint=f"name one of its attributes, such as {', '.join(known[:8])}" if known else None,
+        )
+    outputs, install = tuple(answer["outputs"]), tuple(answer["install"])
+    return Derived(answer["drv"], outputs, answer["default"], install, answer["probe"])
+
+
+def _lacking(ways: Sequence[Mapping[str, Any]]) -> NixEvaluationError:
+    """The error for an attribute that no way leads to, with those of nearly that name."""
+    prefixes = ("packages", "legacyPackages", "defaultPackage")
+    told = [way for way in ways if way["missing"] not in prefixes] or list(ways)
+    missing = told[0]["missing"]
+    known = sorted({name for way in told if way["missing"] == missing for name in way["known"]})
+    near = get_close_matches(missing, known, 3, 0.6) or get_close_matches(missing.lower(), known, 3, 0.6)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif known and len(known) <= 20:
+        hint = f"there are {', '.join(known)}"
+    else:
+        hint = None
+    return NixEvaluationError(f"there is no attribute {missing!r}", hint=hint)
+
+
+def split_installable(installable: str) -> tuple[str, str, tuple[str, ...]]:
+    """The reference, the attribute path and the outputs (`*` for all) of an installable.
 
     Raises
     ------
     NixEvaluationError
-        If there is no such derivation, or it lacks an output.
+        For a `^` that no outputs follow.
     """
-    reference, found, wanted = installable.rpartition("^")
-    if not found:
-        reference, wanted = installable, ""
-    command = [installation.program("nix"), "eval", "--json", *_FEATURES, *_LOG, "--apply", _ASK, reference]
-    answer = json.loads(_ask(installation, command, reference, timeout))
-    outputs: list[str] = answer["outputs"]
-    if not found:
-        return answer["drv"], tuple(answer["chosen"])
-    if wanted == "*":
-        return answer["drv"], tuple(outputs)
-    names = tuple(dict.fromkeys(name for name in wanted.split(",") if name))
-    missing = [name for name in names if name not in outputs]
-    if missing or not names:
-        lacks = f"has no output {missing[0]!r}" if missing else "is asked for no output"
-        raise NixEvaluationError(f"{reference} {lacks}", hint=f"its outputs are {', '.join(outputs)}")
-    return answer["drv"], names
+    named, caret, wanted = installable.partition("^")
+    reference, _, fragment = named.partition("#")
+    outputs = tuple(dict.fromkeys(name for name in wanted.split(",") if name))
+    if caret and not outputs:
+        raise NixEvaluationError(f"{installable} asks for no output", hint="write them behind ^, such as ^out,dev")
+    return reference, fragment, outputs
 
 
-def _ask(installation: Installation, command: list[str], what: str, timeout: float | None) -> str:
-    """The standard output of an evaluation."""
-    done = installation.run(command, timeout=timeout)
+_ATTRIBUTE = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
+
+
+def attribute_path(text: str) -> tuple[str, ...]:
+    """The names of an attribute path, some of which may be quoted: `a."b.c".d`."""
+    return tuple(found[1] if found[1] is not None else found[2] for found in _ATTRIBUTE.finditer(text))
+
+
+def _nix(value: Any) -> str:
+    """A value as Nix code."""
+    match value:
+        case InStore(path, below):
+            # Not storePath, which pure evaluation does not have.
+            made = f"builtins.appendContext {_nix(path)} {{ {_nix(path)} = {{ path = true; }}; }}"
+            return f"({made} + {_nix(f'/{below}')})" if below else f"({made})"
+        case list() | tuple():
+            return f"[ {' '.join(_nix(item) for item in value)} ]"
+        case dict():
+            return f"{{ {' '.join(f'{_nix(str(name))} = {_nix(item)};' for name, item in value.items())} }}"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\r", "\\r")
+            return f'"{escaped}"'
+        case None | bool():
+            return json.dumps(value)
+        case int() | float():
+            # fromJSON takes what the language has no notation for: negative numbers, exponents.
+            return f"(builtins.fromJSON {_nix(json.dumps(value))})"
+    raise TypeError(f"{value!r} is no value of Nix")
+
+
+def ask(installation: Installation, command: list[str], stdin: str | None = None) -> str:
+    """The standard output of a command that evaluates.
+
+    Raises
+    ------
+    NixEvaluationError
+        With Nix's message, shortened, and the place in the code if Nix names it.
+    """
+    done = installation.run(command, timeout=None, stdin=stdin)
     if done.returncode == 0:
         return done.stdout
     parser = Parser()
@@ -118,8 +322,43 @@ def _ask(installation: Installation, command: list[str], what: str, timeout: flo
     text = errors[0].text if errors else "\n".join(message.text for message in messages)
     text = text.removeprefix("error:").strip() or f"status {done.returncode}"
     raise NixEvaluationError(
-        f"Nix can not evaluate {what}: {text}",
-        hint=hint_for(text),
+        _short(text),
+        hint=_hint(text),
         file=errors[0].file if errors else None,
         line=errors[0].line if errors else None,
     )
+
+
+def _short(text: str) -> str:
+    """The message without Nix's trace, and not endless."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    causes = [number for number, line in enumerate(lines) if line.lstrip().startswith("error:")]
+    if causes:
+        # Later Nix tells the trace first, and the cause at the end.
+        lines = lines[causes[-1] :]
+        lines[0] = lines[0].lstrip().removeprefix("error:").strip()
+    more = len(lines) - _SHORT
+    return "\n".join(lines[:_SHORT] + ([f"… ({more} more lines)"] if more > 0 else []))
+
+
+_HINTS = (
+    (
+        r"(?i)unable to download|could(?:n't| not) resolve host|network is unreachable|unable to fetch|cannot fetch",
+        "this machine can not fetch it; a flake that was fetched before is used without the network",
+    ),
+    (
+        r"pure eval|unlocked|restricted|locked input|attribute 'currentSystem' missing",
+        "evaluation is pure: take system and pkgs as arguments ({ system, pkgs, ... }:), name files by paths such as "
+        "./file, and pin what is fetched by a hash",
+    ),
+    (r"search path", "evaluation has no NIX_PATH: take pkgs as an argument, { pkgs, ... }:"),
+    (
+        r"not tracked by Git|does not exist|No such file",
+        "Nix sees of a Git repository what Git tracks (git add new files), and of an expression the files that it "
+        "names by paths such as ./file",
+    ),
+)
+
+
+def _hint(text: str) -> str | None:
+    return next((hint for pattern, hint in _HINTS if re.search(pattern, text)), None) or hint_for(text)

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+from bridge.formats.store_path import STORE_DIR
+
 from .errors import NixError, NixNotFoundError, hint_for, plain
 
 __all__ = ["DEFAULT_SOCKET", "Installation", "find", "require"]
@@ -91,6 +93,21 @@ class Installation:
         root = self.root
         return Path(store_path) if root == Path("/") else root / store_path.lstrip("/")
 
+    def check_store_dir(self) -> None:
+        """Refuse a Nix whose store paths do not begin with /nix/store.
+
+        Raises
+        ------
+        NixError
+            The store folder is part of what each path's digest is made of, so that no path would agree.
+        """
+        named = self.environ.get("NIX_STORE_DIR") or self.environ.get("NIX_STORE") or self.parameters.get("store")
+        if named and named.rstrip("/") != STORE_DIR:
+            raise NixError(
+                f"this Nix has its store at {named}, and nixbridge computes paths of /nix/store only",
+                hint="unset NIX_STORE_DIR; for a store in a folder of your own set NIX_REMOTE=local?root=FOLDER",
+            )
+
     def program(self, name: str) -> str:
         """The path of one of Nix's programs.
 
@@ -129,8 +146,10 @@ class Installation:
         pairs = (line.partition("=") for line in done.stdout.splitlines())
         return {name.strip(): value.strip() for name, found, value in pairs if found}
 
-    def run(self, command: list[str], *, timeout: float | None = _ASK_TIMEOUT) -> subprocess.CompletedProcess[str]:
-        """Run a short command of Nix to its end.
+    def run(
+        self, command: list[str], *, timeout: float | None = _ASK_TIMEOUT, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a short command of Nix to its end, with `stdin` to read if it is given one.
 
         Raises
         ------
@@ -141,7 +160,7 @@ class Installation:
             return subprocess.run(
                 command,
                 env=dict(self.environ),
-                stdin=subprocess.DEVNULL,
+                input=stdin or "",
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",

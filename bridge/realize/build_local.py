@@ -18,22 +18,25 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from bridge.formats import nix32
 from bridge.formats.derivation import own_output
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.self_reference import hashes_positions
 from bridge.formats.store_path import STORE_DIR, name_part
-from bridge.store.durable import disk_errors
+from bridge.store.durable import disk_errors, temporary
+from bridge.store.holds import hold
 from bridge.store.info import ObjectInfo
 from bridge.store.objects import add_output, register_built, remove_tree
 from bridge.store.trace import Realization, record
 
 from .errors import BuildError, PromiseError
 from .events import Line, Phase
+from .failed import keep
 from .task import Context, Task, how_it_ended, log_tail, work_folder
 
-__all__ = ["build_local"]
+__all__ = ["build_local", "check_outputs", "environment", "output_paths", "record_local", "take_outputs"]
 
 _HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRACE = 2.0
@@ -51,14 +54,19 @@ def build_local(context: Context, task: Task) -> Realization:
     """
     context.check()
     store = context.store
-    drv = task.resolved.derivation
-    scratch = {name: drv.output_path(name) or _scratch_path(task.node.name) for name in drv.outputs}
+    scratch = output_paths(task)
     own = {path: store.real_path(path) for path in scratch.values()}
+    # Bytes that are no object yet are rubbish otherwise.
+    hold(store, own)
     log = task.new_log(store)
     started = time.time()
     # All valid: made by a process that died between registering and recording.
     outputs = scratch if all(map(store.is_valid, own)) else _build(context, task, log, scratch, own)
-    stopped = time.time()
+    return record_local(context, task, outputs, log, started)
+
+
+def record_local(context: Context, task: Task, outputs: dict[str, str], log: Path, started: float) -> Realization:
+    """Record what a builder that ran here made: output name to store path."""
     made = Realization(
         drv=task.resolved.path,
         outputs=outputs,
@@ -66,13 +74,13 @@ def build_local(context: Context, task: Task) -> Realization:
         stage_drv=task.node.path,
         runner="local",
         started=started,
-        stopped=stopped,
+        stopped=time.time(),
         host={"machine": platform.machine(), "release": platform.release(), "system": platform.system()},
         index=task.index,
         seed=task.seed,
         log=log.name if log.exists() else None,
     )
-    return record(store, made)
+    return record(context.store, made)
 
 
 def _build(context: Context, task: Task, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> dict[str, str]:
@@ -84,10 +92,15 @@ def _build(context: Context, task: Task, log: Path, scratch: dict[str, str], own
                 # Left by a build that died: it holds no lock and has no record.
                 store.info_file(path).unlink(missing_ok=True)
                 remove_tree(place)
-            _run(context, task, folder, log, scratch, own)
-        _check_outputs(task, scratch, own, log)
+            try:
+                _run(context, task, folder, log, scratch, own)
+                check_outputs(task, scratch, own, log)
+            except BuildError as error:
+                if context.keep_failed:
+                    _keep(context, task, folder, log, error, scratch)
+                raise
         context.report(Phase(task.node, "adding to the store"))
-        return {name: _take(context, task, name, path).path for name, path in scratch.items()}
+        return take_outputs(context, task, scratch)
     except BaseException:
         for path, place in own.items():
             if not store.is_valid(path):
@@ -95,8 +108,42 @@ def _build(context: Context, task: Task, log: Path, scratch: dict[str, str], own
         raise
 
 
+def _keep(context: Context, task: Task, folder: Path, log: Path, error: BuildError, scratch: dict[str, str]) -> None:
+    """Keep the working folder of a build that failed, with what it had written beside it."""
+    whole = temporary(context.store)
+    with disk_errors(f"{whole} can not be written"):
+        (whole / "outputs").mkdir(parents=True)
+        os.rename(folder, whole / "work")
+        for name, path in scratch.items():
+            if os.path.lexists(context.store.real_path(path)):
+                os.rename(context.store.real_path(path), whole / "outputs" / name)
+
+    def entry(kept: Path) -> dict[str, Any]:
+        own = {path: kept / "outputs" / name for name, path in scratch.items()}
+        return {
+            "build": {
+                "args": [context.places.translate(arg, own) for arg in task.resolved.derivation.args],
+                "builder": context.places.translate(task.resolved.derivation.builder, own),
+                "environ": environment(context, task, kept / "work", scratch, own),
+                "outputs": {name: str(own[path]) for name, path in scratch.items()},
+            }
+        }
+
+    keep(context, task, whole, log, error, entry)
+
+
+def output_paths(task: Task) -> dict[str, str]:
+    """Where the outputs are written: at their paths, or where only the contents tell it, at one that nothing has."""
+    drv = task.resolved.derivation
+    return {name: drv.output_path(name) or _scratch_path(task.node.name) for name in drv.outputs}
+
+
+def take_outputs(context: Context, task: Task, scratch: dict[str, str]) -> dict[str, str]:
+    """Register what a builder wrote: output name to store path."""
+    return {name: _take(context, task, name, path).path for name, path in scratch.items()}
+
+
 def _scratch_path(name: str) -> str:
-    """A store path that nothing has, for an output whose path only its contents tell."""
     return f"{STORE_DIR}/{nix32.encode(secrets.token_bytes(20))}-{name}"
 
 
@@ -116,9 +163,18 @@ def _take(context: Context, task: Task, name: str, path: str) -> ObjectInfo:
     )
 
 
-def _environment(
+def environment(
     context: Context, task: Task, work: Path, scratch: dict[str, str], own: dict[str, Path]
 ) -> dict[str, str]:
+    """The environment of a builder.
+
+    Parameters
+    ----------
+    work
+        Its empty working folder.
+    scratch, own
+        Output name to store path, and that to where it lies.
+    """
     drv = task.resolved.derivation
     places = context.places
     placeholders = {own_output(name): path for name, path in scratch.items()}
@@ -145,7 +201,7 @@ def _environment(
 
 def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> None:
     drv = task.resolved.derivation
-    env = _environment(context, task, work, scratch, own)
+    env = environment(context, task, work, scratch, own)
     builder = context.places.translate(drv.builder, own)
     args = [context.places.translate(arg, own) for arg in drv.args]
     name = task.node.name
@@ -242,7 +298,7 @@ class _Killer:
         self._guard.communicate(b"\n")
 
 
-def _check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:
+def check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:
     stage = task.node.stage
     wanted = {f"its output {name}": os.path.lexists(own[path]) for name, path in scratch.items()}
     for name, promise in stage.promises.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -19,18 +20,21 @@ from bridge.nix.build import build, log_command
 from bridge.nix.client import Connection, PathInfo, connect
 from bridge.nix.errors import NixBuildError, NixCancelledError, NixError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Node
+from bridge.stages.plan import Evaluated, Evaluator, Node
 from bridge.stages.recipes import SourceObject
 from bridge.store.durable import disk_errors
+from bridge.store.holds import hold
 from bridge.store.info import ObjectInfo, find_info
+from bridge.store.objects import add_texts
 from bridge.store.trace import Realization, record
 
 from .errors import BuildError, Interrupted
-from .events import Line, Phase, Started
+from .events import Line, Note, Phase, Started
 from .task import Context, Task, printable
 
 __all__ = ["NixBuilder"]
 
+_IGNORED = re.compile(r"ignoring the (?:client|user)-specified setting '([^']+)'")
 _GOALS = 100
 """Goals in one call of nix-build: many more make Nix slow (a thousand take five times as long)."""
 
@@ -58,9 +62,11 @@ class NixBuilder:
 
     context: Context
     installation: Installation
+    evaluator: Evaluator | None = None
     _connection: Connection | None = None
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _made: dict[str, Realization] = field(default_factory=dict)
+    _evaluated: dict[str, Evaluated] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextlib.contextmanager
@@ -167,7 +173,7 @@ class NixBuilder:
                 continue
             found = task.resolved if task is not None else node.instantiated
             assert found is not None
-            if found.path in seen or node.foreign:
+            if found.path in seen or node.needs_nix:
                 continue
             seen.add(found.path)
             drv = found.derivation
@@ -197,8 +203,15 @@ class NixBuilder:
 
     # ------------------------------------------------------------------------------- building
 
-    def build(self, tasks: Sequence[Task], *, keep_going: bool, jobs: int) -> Built:
+    def build(
+        self, tasks: Sequence[Task], *, keep_going: bool, jobs: int, settings: Mapping[str, str] | None = None
+    ) -> Built:
         """Build tasks with nix-build.
+
+        Parameters
+        ----------
+        settings
+            Of Nix by name; its `max-jobs` goes before `jobs`.
 
         Raises
         ------
@@ -207,15 +220,17 @@ class NixBuilder:
         """
         failed: dict[str, BridgeError] = {}
         every = tasks
-        tasks = self._prepared(every, failed)
+        tasks = self._prepared(self._evaluate(every, failed), failed)
         unprepared = {task.node for task in every if task.resolved.path in failed}
-        by_drv = {task.resolved.path: task for task in tasks}
+        by_drv = {self._goal(task): task for task in tasks}
         needed_by_others = {path for task in tasks for path in task.resolved.derivation.input_drvs}
         goals = [path for path in by_drv if path not in needed_by_others]
         seen = self._seen
         seen.update((path, _Seen()) for path in by_drv)
 
         def on_event(event: activity.Event) -> None:
+            if isinstance(event, activity.Message) and (ignored := _IGNORED.search(event.text)):
+                self.context.report(Note(f"Nix takes no notice of {ignored[1]}: its daemon does not trust this user"))
             drv = getattr(event, "drv", None)
             if drv not in by_drv:
                 return
@@ -234,7 +249,7 @@ class NixBuilder:
 
         with self.connection() as nix:
             for task in tasks:
-                for path in _outputs(task).values():
+                for path in self._outputs(task).values():
                     nix.add_temp_root(path)
         errors: list[NixBuildError] = []
         for start in range(0, len(goals), _GOALS):
@@ -244,7 +259,8 @@ class NixBuilder:
                     goals[start : start + _GOALS],
                     on_event=on_event,
                     keep_going=keep_going,
-                    max_jobs=jobs,
+                    keep_failed=self.context.keep_failed,
+                    options={"max-jobs": str(jobs), **(settings or {})},
                     cancel=self.context.cancelled,
                 )
             except NixCancelledError as error:
@@ -254,15 +270,17 @@ class NixBuilder:
                 if not keep_going:
                     break
         made = self.finished(tasks)
-        blamed = {path for error in errors for path in error.failed}
+        # What failed may be below what Nix evaluated, and none of the stages' own.
+        blamed = {path for error in errors for path in error.failed if path in by_drv}
         if errors and not made and not blamed:
             raise errors[0]
         unmade = {task.node for task in tasks if task.resolved.path not in made} | unprepared
         for task in tasks:
             # Without keep_going, Nix stops others when one fails: these did not fail.
-            to_blame = keep_going or not blamed or task.resolved.path in blamed
+            goal = self._goal(task)
+            to_blame = keep_going or not blamed or goal in blamed
             if task.resolved.path not in made and to_blame and unmade.isdisjoint(task.node.inputs):
-                failed[task.resolved.path] = _failure(task, errors, seen[task.resolved.path])
+                failed[task.resolved.path] = _failure(task, goal, errors, seen[goal])
         return Built(made, failed)
 
     def finished(self, tasks: Sequence[Task]) -> dict[str, Realization]:
@@ -272,6 +290,53 @@ class NixBuilder:
             self._made.update((one.drv, one) for one in new)
             paths = [task.resolved.path for task in tasks]
             return {path: self._made[path] for path in paths if path in self._made}
+
+    def _evaluate(self, tasks: Sequence[Task], failed: dict[str, BridgeError]) -> list[Task]:
+        """Have Nix evaluate the stages that are written in Nix, their inputs brought first; gives what can go on."""
+        asked = []
+        for task in tasks:
+            if task.question is not None:
+                try:
+                    for path in task.resolved.derivation.input_srcs:
+                        if all(one.path != path for one in task.node.objects):
+                            self._bring(task.node, path)
+                    asked.append(task)
+                except BridgeError as error:
+                    failed[task.resolved.path] = error
+        if asked:
+            assert self.evaluator is not None
+            answers = self.evaluator.evaluate([task.question for task in asked if task.question is not None])
+            for task, answer in zip(asked, answers, strict=True):
+                if isinstance(answer, BridgeError):
+                    place = task.node.stage.place
+                    failed[task.resolved.path] = place.error(f"the stage {task.node.name}: {answer}", hint=answer.hint)
+                else:
+                    self._evaluated[task.resolved.path] = answer
+        return [task for task in tasks if task.resolved.path not in failed]
+
+    def _bring(self, node: Node, path: str) -> None:
+        """Have an input in the Nix store: a source as it is, or what was chosen."""
+        source = next((used.source for used in node.inputs if used.source is not None and used.path == path), None)
+        if source is None:
+            self.push(path)
+            return
+        with self.connection() as nix:
+            if not nix.is_valid_path(path):
+                nix.add_to_store(name_part(path), "fixed:r:sha256", (), source.chunks())
+
+    def _goal(self, task: Task) -> str:
+        """The derivation that Nix builds for a task: of a stage written in Nix, what it was evaluated to."""
+        evaluated = self._evaluated.get(task.resolved.path)
+        return task.resolved.path if evaluated is None else evaluated.instantiated.path
+
+    def _outputs(self, task: Task) -> dict[str, str]:
+        """The outputs' paths by name; none of a stage that is not evaluated yet."""
+        evaluated = self._evaluated.get(task.resolved.path)
+        drv = task.resolved.derivation if evaluated is None else evaluated.instantiated.derivation
+        found = {name: path for name in drv.outputs if (path := drv.output_path(name)) is not None}
+        if evaluated is not None and "out" not in found and evaluated.output in found:
+            found["out"] = found[evaluated.output]
+        return found
 
     def _prepared(self, tasks: Sequence[Task], failed: dict[str, BridgeError]) -> list[Task]:
         """Those tasks that Nix has all inputs for; why not, for the others."""
@@ -294,17 +359,24 @@ class NixBuilder:
         made: list[Realization] = []
         now = time.time()
         with self.connection() as nix:
-            valid = nix.query_valid_paths([path for task in tasks for path in _outputs(task).values()])
+            valid = nix.query_valid_paths([path for task in tasks for path in self._outputs(task).values()])
+            # Ours to keep: it says later what was built, also where the record is moved to.
+            built = [task.resolved for task in tasks if valid.issuperset(self._outputs(task).values())]
+            add_texts(
+                store, [(one.path, one.aterm, tuple(sorted(derivation_references(one.derivation)))) for one in built]
+            )
             for task in tasks:
-                outputs = _outputs(task)
-                if not valid.issuperset(outputs.values()):
+                outputs = self._outputs(task)
+                if not outputs or not valid.issuperset(outputs.values()):
                     continue
+                # A root that no record needs is rubbish otherwise.
+                hold(store, outputs.values())
                 for path in outputs.values():
                     link = store.roots / f"nix-{base_name(path)}"
                     with disk_errors(f"the root {link} can not be made"), contextlib.suppress(FileExistsError):
                         os.symlink(path, link)
                     nix.add_indirect_root(str(link))
-                seen = self._seen.get(task.resolved.path, _Seen())
+                seen = self._seen.get(self._goal(task), _Seen())
                 one = Realization(
                     drv=task.resolved.path,
                     outputs=outputs,
@@ -319,24 +391,19 @@ class NixBuilder:
         return made
 
 
-def _failure(task: Task, errors: Sequence[NixBuildError], seen: _Seen) -> BuildError:
+def _failure(task: Task, goal: str, errors: Sequence[NixBuildError], seen: _Seen) -> BuildError:
     """Why a task gave nothing: Nix's own words where they are about this one."""
     name, place = task.node.name, task.node.stage.place
-    own = [error.message for error in errors if error.failed == (task.resolved.path,)]
+    own = [error.message for error in errors if error.failed == (goal,)]
     hint = errors[0].hint if errors else None
     return BuildError(
-        f"Nix can not build the stage {name}: {own[0] if own else f'the builder of {task.resolved.path} failed'}",
+        f"Nix can not build the stage {name}: {own[0] if own else f'the builder of {goal} failed'}",
         stage=name,
         log_tail=list(seen.lines) or (errors[0].log_tail if errors else ()),
-        hint=f"the whole log: {log_command(task.resolved.path)}" if seen.started else hint,
+        hint=f"the whole log: {log_command(goal)}" if seen.started else hint,
         file=place.file,
         line=place.line,
     )
-
-
-def _outputs(task: Task) -> dict[str, str]:
-    drv = task.resolved.derivation
-    return {name: path for name in drv.outputs if (path := drv.output_path(name)) is not None}
 
 
 def _inputs_first(references: dict[str, frozenset[str]]) -> list[str]:

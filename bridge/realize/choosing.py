@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bridge.formats.derivation import Instantiated
-from bridge.stages.plan import Node
+from bridge.stages.plan import Node, resolve
 from bridge.store.layout import Store
 from bridge.store.records import read_records
+from bridge.store.trace import Realization
 
 from .errors import MatchError
 from .matchers import (
@@ -31,7 +34,17 @@ from .matchers import (
 )
 from .places import Places
 
-__all__ = ["Choice", "candidates_of", "matcher_of", "missing_of", "unused_indices"]
+__all__ = [
+    "Choice",
+    "Pinned",
+    "candidates_of",
+    "matcher_of",
+    "missing_of",
+    "previous_of",
+    "resolved_of",
+    "seed_of",
+    "unused_indices",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,45 @@ class Choice:
             return self.node.path
         found = [one.outputs[output] for one in self.chosen]
         return found if self.many else found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a lock file says of a stage: the ids of what is chosen, and whether it goes on as a list."""
+
+    ids: tuple[str, ...]
+    many: bool
+
+
+def resolved_of(node: Node, choices: Mapping[Node, Choice]) -> list[Instantiated]:
+    """The resolved derivations of a node whose inputs are chosen: one, or of a mapped stage as many as those differ."""
+    if not node.waits:
+        assert node.instantiated is not None
+        return [node.instantiated]
+    if node.mapped is None:
+        return [resolve(node, lambda used, output: choices[used].paths(output))]
+    mapped = node.mapped
+
+    def path(one: Candidate, used: Node, output: str) -> str | list[str]:
+        return one.outputs[output] if used is mapped else choices[used].paths(output)
+
+    resolved = [resolve(node, partial(path, one)) for one in choices[mapped].chosen]
+    # Equal results above are one object, and so one derivation here.
+    return list({one.path: one for one in resolved}.values())
+
+
+def previous_of(node: Node, candidates: Sequence[Candidate]) -> Realization | None:
+    """What new realizations of a stage go on from, where its policy says so and there is one."""
+    matcher = node.stage.policy.previous
+    if matcher is None or not candidates:
+        return None
+    chosen = apply(matcher, candidates)
+    return chosen[0].realization if chosen else None
+
+
+def seed_of(drv: str, index: int) -> int:
+    """The same for the same realization of the same resolved derivation, anywhere."""
+    return int.from_bytes(hashlib.sha256(f"{drv}:{index}".encode()).digest()[:8], "big") >> 1
 
 
 def matcher_of(node: Node) -> Matcher:

@@ -8,7 +8,6 @@ The engine owns the graph: one thread decides, others run and build. It reports 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
@@ -17,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +24,27 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name
 from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Node, Plan, resolve
+from bridge.stages.plan import Node, Plan, question
 from bridge.stages.values import Builder, FetchRecipe, PythonRecipe
 from bridge.store.durable import dead_temporaries
+from bridge.store.holds import hold, using
 from bridge.store.layout import Store
 from bridge.store.locks import Holder, try_lock
 from bridge.store.locks import holder as lock_holder
 from bridge.store.objects import add_nar, remove_tree
 from bridge.store.trace import Realization
 
-from .choosing import Choice, candidates_of, matcher_of, missing_of, unused_indices
+from .choosing import (
+    Choice,
+    Pinned,
+    candidates_of,
+    matcher_of,
+    missing_of,
+    previous_of,
+    resolved_of,
+    seed_of,
+    unused_indices,
+)
 from .errors import BuildError, Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
 from .matchers import Candidate, apply, takes_many
@@ -82,6 +91,15 @@ class Options:
         Where large objects pass through to workers that see this folder but not the store.
     dry_run
         Whether to look only.
+    pinned
+        What is chosen, by the path of the derivation before resolution, whatever the matchers say. A pinned
+        stage that is deterministic is made again where its result is gone.
+    keep_failed
+        Whether what a failed build or run worked in is kept, to be entered by `nixbridge debug --failed`.
+    debugger
+        Where Python's debugger is to look at a run that fails: `terminal`, a device, and `term`, its kind.
+    nix_options
+        Settings of Nix by name, for its builds.
     """
 
     jobs: int = field(default_factory=default_jobs)
@@ -94,6 +112,10 @@ class Options:
     resources: Mapping[str, int] = field(default_factory=dict)
     executor_cache: Path | None = None
     dry_run: bool = False
+    pinned: Mapping[str, Pinned] = field(default_factory=dict)
+    keep_failed: bool = False
+    debugger: Mapping[str, str] | None = None
+    nix_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +179,7 @@ class _Engine:
         self._plan = plan
         self._options = options
         self._report = report
-        self._context = Context(store, Places(store, nix), report)
+        self._context = Context(store, Places(store, nix), report, options.keep_failed, options.debugger)
         self._installation = nix
         self._nix: NixBuilder | None = None
         self._executor = ForkWorkers() if executor is None else _elsewhere(executor, store, options)
@@ -199,6 +221,10 @@ class _Engine:
 
     def run(self) -> Outcome:
         self._refuse_rebuilds()
+        if self._installation is not None and any(
+            node.source is None and self._goes_to_nix(node) for node in self._plan.nodes
+        ):
+            self._installation.check_store_dir()
         try:
             self._loop()
         except BaseException:
@@ -275,21 +301,50 @@ class _Engine:
         if resolved is None:
             self._will_run(node, node.stage.policy.realizations)
             return
-        found = self._look_at(node, resolved)
-        if self._options.dry_run:
-            self._look(node, found)
+        if self._take_pinned(node, resolved):
             return
-        missing = [self._missing(node, one) for one in found]
-        if not any(missing):
-            self._choose(node, found)
-        elif self._lock(node, resolved):
+        if self._options.dry_run:
+            self._look(node, self._look_at(node, resolved))
+            return
+        found, missing = self._try(node, resolved)
+        if any(missing) and self._lock(node, resolved):
             # What another process did while we waited counts.
-            found = self._look_at(node, resolved)
-            missing = [self._missing(node, one) for one in found]
+            found, missing = self._try(node, resolved)
             if any(missing):
                 self._start(node, found, missing)
-            else:
+
+    def _try(self, node: Node, resolved: Sequence[Instantiated]) -> tuple[list[_Found], list[int]]:
+        """Choose if nothing is missing; at once, so that `gc` takes nothing that was looked at before it is held."""
+        with using(self._context.store):
+            found = self._look_at(node, resolved)
+            missing = [self._missing(node, one) for one in found]
+            if not any(missing):
                 self._choose(node, found)
+        return found, missing
+
+    def _take_pinned(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
+        """Choose what is pinned of a node; not where that is to be made again."""
+        pinned = self._options.pinned.get(node.path)
+        if pinned is None:
+            return False
+        with using(self._context.store):
+            found = self._look_at(node, resolved)
+            hold(
+                self._context.store,
+                (path for each in found for one in each.candidates for path in one.outputs.values()),
+            )
+        candidates = {one.id: one for each in found for one in each.candidates}
+        gone = [identity for identity in pinned.ids if identity not in candidates]
+        if gone and node.stage.policy.deterministic:
+            return False
+        if gone:
+            raise RealizeError(
+                f"the pinned realization {gone[0]} of the stage {node.name} is not here",
+                hint="copy it from the store that has it, or pin it with a cache: nixbridge lock --cache URL",
+            )
+        chosen = tuple(candidates[identity] for identity in pinned.ids)
+        self._done(Choice(node, tuple(resolved), tuple(candidates.values()), chosen, pinned.many))
+        return True
 
     def _look(self, node: Node, found: list[_Found]) -> None:
         """Say what there is, also where the matcher can not choose."""
@@ -306,20 +361,9 @@ class _Engine:
 
     def _resolved(self, node: Node) -> list[Instantiated] | None:
         """The resolved derivations, or None where (dry run) an input is not realized yet."""
-        if not node.waits:
-            assert node.instantiated is not None
-            return [node.instantiated]
-        if any(used not in self._choices for used in node.inputs):
+        if node.waits and any(used not in self._choices for used in node.inputs):
             return None
-        if node.mapped is None:
-            return [resolve(node, lambda used, output: self._choices[used].paths(output))]
-        chosen = self._choices[node.mapped].chosen
-        resolved = [resolve(node, partial(self._path_of_one, node.mapped, one)) for one in chosen]
-        # Equal results above are one object, and so one derivation here.
-        return list({one.path: one for one in resolved}.values())
-
-    def _path_of_one(self, mapped: Node, one: Candidate, used: Node, output: str) -> str | list[str]:
-        return one.outputs[output] if used is mapped else self._choices[used].paths(output)
+        return resolved_of(node, self._choices)
 
     def _look_at(self, node: Node, resolved: Sequence[Instantiated]) -> list[_Found]:
         return [_Found(one, self._candidates(node, one)) for one in resolved]
@@ -339,6 +383,8 @@ class _Engine:
         chosen = [one for each in found for one in apply(matcher, each.candidates) or []]
         candidates = [one for each in found for one in each.candidates]
         many = node.mapped is not None or takes_many(matcher, chosen)
+        if not self._options.dry_run:
+            hold(self._context.store, [path for one in chosen for path in one.outputs.values()])
         self._report(Chosen(node, matcher, candidates, chosen))
         resolved = tuple(one.resolved for one in found)
         self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), many))
@@ -393,9 +439,9 @@ class _Engine:
         if isinstance(stage.recipe, PythonRecipe | FetchRecipe) or not stage.policy.deterministic:
             return False
         builder = self._options.builder if stage.policy.builder == "auto" else stage.policy.builder
-        if builder == "local" and not node.foreign:
+        if builder == "local" and not node.needs_nix:
             return False
-        if self._installation is None and (builder == "nix" or node.foreign):
+        if self._installation is None and (builder == "nix" or node.needs_nix):
             raise RealizeError(
                 f"the stage {node.name} needs Nix, and there is none", hint="install Nix, or use --builder local"
             )
@@ -408,28 +454,25 @@ class _Engine:
             # Imported late, like all that only a build needs: often there is nothing to build.
             from .build_nix import NixBuilder
 
-            self._nix = NixBuilder(self._context, self._installation)
+            self._nix = NixBuilder(self._context, self._installation, self._plan.evaluator)
         if self._goes_to_nix(node) and self._nix_works(node):
-            self._for_nix += [Task(node, one.resolved, ()) for one, count in zip(found, missing, strict=True) if count]
+            asks = (
+                question(node, lambda used, output: self._choices[used].paths(output)) if node.evaluated_late else None
+            )
+            self._for_nix += [
+                Task(node, one.resolved, (), question=asks) for one, count in zip(found, missing, strict=True) if count
+            ]
             return
         tasks = []
         for one, count in zip(found, missing, strict=True):
             drv = one.resolved.path
-            previous = asked.previous or self._previous(node, one.candidates)
+            previous = asked.previous or previous_of(node, one.candidates)
             indices = [made.index for made in asked.redo if made.drv == drv]
             indices += unused_indices(self._context.store, drv, count - len(indices))
-            tasks += [Task(node, one.resolved, (), index, _seed(drv, index), previous) for index in indices]
+            tasks += [Task(node, one.resolved, (), index, seed_of(drv, index), previous) for index in indices]
         self._runs[node] = len(tasks)
         for task in tasks:
             self._queue.put(task, self._ways[node])
-
-    def _previous(self, node: Node, candidates: Sequence[Candidate]) -> Realization | None:
-        """What new realizations of a stage go on from, where its policy says so and there is one."""
-        matcher = node.stage.policy.previous
-        if matcher is None or not candidates:
-            return None
-        chosen = apply(matcher, candidates)
-        return chosen[0].realization if chosen else None
 
     def _start_runs(self) -> None:
         """Start the most important of what waits, as far as there is room."""
@@ -461,7 +504,7 @@ class _Engine:
                 return True
         except NixError as error:
             builder = self._options.builder if node.stage.policy.builder == "auto" else node.stage.policy.builder
-            if builder == "nix" or node.foreign:
+            if builder == "nix" or node.needs_nix:
                 raise
             self._report(Note(f"Nix is there but can not be used, so the local builder builds: {error}"))
             self._installation = None
@@ -481,7 +524,11 @@ class _Engine:
         nix = self._nix
         self._in_nix.update(task.node for task in tasks)
         future = self._nix_thread.submit(
-            nix.build, list(tasks), keep_going=self._options.keep_going, jobs=self._options.jobs
+            nix.build,
+            list(tasks),
+            keep_going=self._options.keep_going,
+            jobs=self._options.jobs,
+            settings=self._options.nix_options,
         )
         self._running[future] = tasks
 
@@ -695,8 +742,3 @@ def _kept_failure(made: Realization) -> BuildError:
         line=error["line"],
         hint=f"nixbridge log {made.id}",
     )
-
-
-def _seed(drv: str, index: int) -> int:
-    """The same for the same realization of the same resolved derivation, anywhere."""
-    return int.from_bytes(hashlib.sha256(f"{drv}:{index}".encode()).digest()[:8], "big") >> 1

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 from bridge.formats.hashes import Hash
 from bridge.stages.values import FetchRecipe
 from bridge.store.durable import disk_errors
-from bridge.store.objects import add_fixed_file
+from bridge.store.objects import add_fixed_file, add_texts
 from bridge.store.trace import Realization, record
 
 from .errors import FetchError
@@ -71,6 +71,8 @@ def fetch(context: Context, task: Task) -> Realization:
                 line=place.line,
             )
         info = add_fixed_file(context.store, task.node.name, file, recipe.hash)
+    # The derivation says later what was asked for.
+    add_texts(context.store, [(task.resolved.path, task.resolved.aterm, ())])
     made = Realization(
         drv=task.resolved.path,
         outputs={"out": info.path},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.formats.derivation import derivation_references
 from bridge.stages.plan import Node
 from bridge.stages.values import FetchRecipe, PythonRecipe
+from bridge.store.holds import hold
 from bridge.store.info import find_info
 from bridge.store.objects import add_nar, add_texts
 from bridge.store.trace import Realization
@@ -58,22 +59,24 @@ class Maker:
         if isinstance(recipe, FetchRecipe):
             self.context.report(Started(task.node, "fetch"))
             return fetch(self.context, task)
-        self._provide(task)
-        task = replace(task, inputs=tuple(self.input_closure(task)))
+        task = self.provided(task)
         if isinstance(recipe, PythonRecipe):
             self.context.report(Started(task.node, "python", task.index))
             return run_python(self.context, self.executor, task)
         self.context.report(Started(task.node, "local", task.index))
         return build_local(self.context, task)
 
-    def _provide(self, task: Task) -> None:
-        """Have in the store what the task names: sources, code, and the derivation itself."""
+    def provided(self, task: Task) -> Task:
+        """Have in the store what the task names: sources, code, and the derivation itself; the task with its inputs."""
         store = self.context.store
-        for one in (*task.node.objects, *(used.source for used in task.node.inputs)):
-            if one is not None and self.context.places.find(one.path) is None:
+        sources = [one for one in (*task.node.objects, *(used.source for used in task.node.inputs)) if one is not None]
+        hold(store, [one.path for one in sources])
+        for one in sources:
+            if self.context.places.find(one.path) is None:
                 add_nar(store, one.path, one.chunks)
         resolved = task.resolved
         add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
+        return replace(task, inputs=tuple(self.input_closure(task)))
 
     def input_closure(self, task: Task) -> list[str]:
         """Store paths that the task can see: what it names, and all that these refer to."""
@@ -84,6 +87,7 @@ class Maker:
             for name in used.derivation.outputs if used.instantiated is not None else ():
                 found = self.choices[used].paths(name)
                 stack += [found] if isinstance(found, str) else found
+        hold(self.context.store, [*stack, *(task.previous.outputs.values() if task.previous is not None else ())])
         while stack:
             path = stack.pop()
             if path in seen:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +31,17 @@ from bridge.store.trace import Realization, Result, record
 
 from .errors import BuildError, Interrupted, PromiseError, WorkerDiedError
 from .events import Phase, Retrying
+from .failed import keep
 from .task import Context, Task, how_it_ended, log_tail, work_folder
 from .workers import ForkWorkers
 
 if TYPE_CHECKING:
     from .elsewhere import Elsewhere
 
-__all__ = ["run_python"]
+__all__ = ["KEPT_VARIABLES", "Attempt", "check_promises", "prepare_job", "record_run", "run_python"]
 
 _POLL = 0.5
-_KEPT = (
+KEPT_VARIABLES = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -83,7 +85,7 @@ def run_python(context: Context, executor: ForkWorkers | Elsewhere, task: Task) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
+class Attempt:
     """One try: where it works, and what is to be recorded of it."""
 
     context: Context
@@ -101,8 +103,8 @@ def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, nu
     policy = task.node.stage.policy
     with work_folder(store) as folder:
         checkpoint = store.checkpoints / f"{base_name(task.resolved.path)}-{task.index}"
-        one = _Attempt(context, task, number, folder, task.new_log(store), checkpoint, time.time())
-        job = _job(one)
+        one = Attempt(context, task, number, folder, task.new_log(store), checkpoint, time.time())
+        job = prepare_job(one)
         ended: Mapping[str, Any] = {"cpu": 0.0, "memory": 0}
         result: dict[str, Any] = {}
         try:
@@ -110,9 +112,11 @@ def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, nu
             context.check()
             result = _result(folder / "result.json")
             _raise_failure(one, ended, result)
-            _check_promises(one)
+            check_promises(one)
         except BuildError as error:
             if policy.on_error != "keep" or number <= policy.retries:
+                if number > policy.retries:
+                    keep(context, task, folder, one.log, error, partial(_entry, job, folder))
                 raise
             return _keep(one, ended, result, error)
         except Interrupted:
@@ -121,11 +125,11 @@ def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, nu
                 _keep_partial(one)
             raise
         context.report(Phase(task.node, "adding to the store"))
-        return _record(one, ended, result, "done", folder / "out", task.node.name)
+        return record_run(one, ended, result, "done", folder / "out", task.node.name)
 
 
-def _record(
-    one: _Attempt,
+def record_run(
+    one: Attempt,
     ended: Mapping[str, Any],
     result: Mapping[str, Any],
     outcome: Result,
@@ -174,7 +178,7 @@ def _described(error: BuildError) -> dict[str, Any]:
     return {"message": error.message, "reason": error.reason, "file": error.file, "line": error.line}
 
 
-def _keep(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str, Any], error: BuildError) -> Realization:
+def _keep(one: Attempt, ended: Mapping[str, Any], result: Mapping[str, Any], error: BuildError) -> Realization:
     """Store a failure: `failure.json`, `log`, and what the run had written in `out`."""
     kept = one.folder / "kept"
     with disk_errors(f"{kept} can not be written"):
@@ -184,18 +188,25 @@ def _keep(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str, Any], er
             shutil.copyfile(one.log, kept / "log")
         with contextlib.suppress(FileNotFoundError):
             os.rename(one.folder / "out", kept / "out")
-    return _record(one, ended, result, "failed", kept, f"{one.task.node.name}-failed", error)
+    return record_run(one, ended, result, "failed", kept, f"{one.task.node.name}-failed", error)
 
 
-def _keep_partial(one: _Attempt) -> None:
+def _keep_partial(one: Attempt) -> None:
     """Store what an interrupted run left in its checkpoint; the next try goes on from the checkpoint itself."""
     kept = one.folder / "kept"
     with disk_errors(f"{kept} can not be written"):
         shutil.copytree(one.checkpoint, kept, symlinks=True)
-    _record(one, {"cpu": 0.0, "memory": 0}, {}, "partial", kept, f"{one.task.node.name}-partial")
+    record_run(one, {"cpu": 0.0, "memory": 0}, {}, "partial", kept, f"{one.task.node.name}-partial")
 
 
-def _job(one: _Attempt) -> dict[str, Any]:
+def _entry(job: Mapping[str, Any], folder: Path, kept: Path) -> dict[str, Any]:
+    """How to enter what a failed run leaves, once its folder has another name."""
+    inside = {name: str(kept / Path(job[name]).relative_to(folder)) for name in ("out", "positions", "result", "work")}
+    return {"job": {**job, **inside}}
+
+
+def prepare_job(one: Attempt) -> dict[str, Any]:
+    """The job for a worker; what it needs is laid into the attempt's folder."""
     context, task, folder = one.context, one.task, one.folder
     recipe, policy = task.node.stage.recipe, task.node.stage.policy
     assert isinstance(recipe, PythonRecipe)
@@ -219,13 +230,16 @@ def _job(one: _Attempt) -> dict[str, Any]:
         # A stage that fills the disk must be able to say so.
         with (folder / "result.json").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 4096)
-    limits = {"timeout": policy.timeout, "cpu_time": policy.cpu_time, "memory": policy.memory_bytes}
+    # Whoever looks at a failure takes his time.
+    timeout = None if context.debugger is not None else policy.timeout
+    limits = {"timeout": timeout, "cpu_time": policy.cpu_time, "memory": policy.memory_bytes}
     return {
         "arguments": arguments,
         "checkpoint": str(one.checkpoint),
         "code": str(objects[attributes["code"]]),
+        "debugger": None if context.debugger is None else dict(context.debugger),
         "environ": dict(task.environ),
-        "keep": [*_KEPT, *policy.environ],
+        "keep": [*KEPT_VARIABLES, *policy.environ],
         "function": attributes["function"],
         "index": task.index,
         "limits": {name: value for name, value in limits.items() if value is not None},
@@ -266,7 +280,7 @@ def _previous(previous: Realization | None, objects: Mapping[str, Path]) -> dict
     return {"id": previous.id, "path": str(path), "metrics": dict(previous.metrics)}
 
 
-def _run(one: _Attempt, executor: ForkWorkers | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
+def _run(one: Attempt, executor: ForkWorkers | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
     if isinstance(executor, ForkWorkers):
         return _wait(one.context, executor.submit(job))
     try:
@@ -301,7 +315,7 @@ def _result(file: Path) -> dict[str, Any]:
     return found
 
 
-def _raise_failure(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+def _raise_failure(one: Attempt, ended: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     stage = one.task.node.stage
     policy = stage.policy
     place: dict[str, Any] = {"file": stage.place.file, "line": stage.place.line}
@@ -323,7 +337,8 @@ def _raise_failure(one: _Attempt, ended: Mapping[str, Any], result: Mapping[str,
     raise BuildError(said, stage=stage.name, log_tail=log_tail(one.log), reason=reason, hint=hint, **place)
 
 
-def _check_promises(one: _Attempt) -> None:
+def check_promises(one: Attempt) -> None:
+    """Raise for a promised output that is missing."""
     stage = one.task.node.stage
     for argument, promise in stage.promises.items():
         if not promise.is_kept(one.folder / "out"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bridge.formats.derivation import Instantiated
 from bridge.formats.store_path import base_name
-from bridge.stages.plan import Node
+from bridge.stages.plan import Node, Question
 from bridge.store.durable import disk_errors, temporary
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
@@ -30,11 +30,21 @@ _WIDEST = 500
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all builds of a run share."""
+    """What all builds of a run share.
+
+    Parameters
+    ----------
+    keep_failed
+        Whether what a failed build or run worked in is kept; see `failed`.
+    debugger
+        Where Python's debugger is to look at a run that fails: `terminal`, a device, and `term`, its kind.
+    """
 
     store: Store
     places: Places
     report: Reporter
+    keep_failed: bool = False
+    debugger: Mapping[str, str] | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
@@ -62,6 +72,8 @@ class Task:
         The realization that it goes on from.
     environ
         Variables for the run, such as which GPUs are its own.
+    question
+        What Nix is asked first, of a stage that is written in Nix.
     """
 
     node: Node
@@ -71,6 +83,7 @@ class Task:
     seed: int = 0
     previous: Realization | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    question: Question | None = None
 
     def new_log(self, store: Store) -> Path:
         """A new log file's path."""

@@ -10,6 +10,7 @@ It reads jobs as JSON lines on stdin, forks a process for each, and answers with
     limits     {"timeout": seconds, "cpu_time": seconds, "memory": bytes}, each or none
     checkpoint folder that outlasts the run while it has not succeeded
     previous   {"id", "path", "metrics"} of the realization to go on from, or null
+    debugger   {"terminal": device, "term": its kind} where Python's debugger is to look at a failure, or null
     positions  file with {path in code: [user's file, [[line, column, end line, end column], …]]}, or null
 
 When it ends, the file `result` holds {"metrics": …, "host": …} or {"metrics": …, "host": …, "error": …}. How
@@ -39,7 +40,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
@@ -180,34 +181,51 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
     try:
         positions = json.loads(Path(job["positions"]).read_bytes()) if job["positions"] else {}
         sys.meta_path.insert(0, CodeFinder(Path(job["code"]), positions))
-        out = Path(job["out"])
-        out.mkdir(exist_ok=True)
-        previous = None
-        if job["previous"] is not None:
-            previous = Previous(job["previous"]["id"], Path(job["previous"]["path"]), job["previous"]["metrics"])
-        run = Run(job["index"], job["seed"], out, Path(job["checkpoint"]), previous)
+        run = run_of(job)
         metrics = run.metrics
-        arguments: dict[str, Any] = {}
-        for name, argument in job["arguments"].items():
-            match argument:
-                case {"value": value}:
-                    arguments[name] = value
-                case {"path": path}:
-                    arguments[name] = Path(path)
-                case {"paths": paths}:
-                    arguments[name] = [Path(path) for path in paths]
-                case {"promise": promise}:
-                    arguments[name] = out / promise
-                    arguments[name].parent.mkdir(parents=True, exist_ok=True)
-        if job["run"] is not None:
-            arguments[job["run"]] = run
-        module, _, function = job["function"].partition(":")
-        found = getattr(importlib.import_module(module), function)
-        found(**arguments)
+        arguments = arguments_of(job, run)
+        function_of(job)(**arguments)
         return {"metrics": metrics, "host": host_facts()}
     except BaseException as error:
         described = describe(error, {shown for shown, _ in positions.values()})
+        if job["debugger"] is not None and isinstance(error, Exception):
+            post_mortem(error, **job["debugger"])
         return {"metrics": metrics, "host": host_facts(), "error": described}
+
+
+def run_of(job: dict[str, Any]) -> Run:
+    """What the parameter `run` gets; the output's folder is there afterwards."""
+    out = Path(job["out"])
+    out.mkdir(exist_ok=True)
+    previous = None
+    if job["previous"] is not None:
+        previous = Previous(job["previous"]["id"], Path(job["previous"]["path"]), job["previous"]["metrics"])
+    return Run(job["index"], job["seed"], out, Path(job["checkpoint"]), previous)
+
+
+def arguments_of(job: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The arguments of the stage's function; the folders of its promised outputs are there afterwards."""
+    arguments: dict[str, Any] = {}
+    for name, argument in job["arguments"].items():
+        match argument:
+            case {"value": value}:
+                arguments[name] = value
+            case {"path": path}:
+                arguments[name] = Path(path)
+            case {"paths": paths}:
+                arguments[name] = [Path(path) for path in paths]
+            case {"promise": promise}:
+                arguments[name] = run.out / promise
+                arguments[name].parent.mkdir(parents=True, exist_ok=True)
+    if job["run"] is not None:
+        arguments[job["run"]] = run
+    return arguments
+
+
+def function_of(job: dict[str, Any]) -> Any:
+    """The stage's function, from its code."""
+    module, _, function = job["function"].partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
@@ -215,14 +233,7 @@ def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
 
     Its place is the last one in the user's own files, not deep in a library.
     """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
-        trace = trace.tb_next
-    # An error while the stage's modules are imported: skip the machinery between them as well.
-    while trace is not None and "importlib" in trace.tb_frame.f_code.co_filename:
-        trace = trace.tb_next
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
+    trace = own_trace(error)
     text = "".join(traceback.format_exception(type(error), error, trace))
     every = list(traceback.extract_tb(trace))
     frames = [frame for frame in every if frame.filename in users] or every
@@ -235,6 +246,54 @@ def describe(error: BaseException, users: set[str]) -> dict[str, Any]:
         "file": frames[-1].filename if frames else None,
         "line": frames[-1].lineno if frames else None,
     }
+
+
+def own_trace(error: BaseException) -> TracebackType | None:
+    """An exception's traceback without the frames of the worker."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
+        trace = trace.tb_next
+    # An error while the stage's modules are imported: skip the machinery between them as well.
+    while trace is not None and "importlib" in trace.tb_frame.f_code.co_filename:
+        trace = trace.tb_next
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def post_mortem(error: Exception, terminal: str, term: str) -> None:
+    """Let the user look at a failure with Python's debugger, on his terminal and in this very process."""
+    import pdb
+    import termios
+
+    device = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
+    before = termios.tcgetattr(device)
+    # It is the engine's terminal: Ctrl-C would end the engine, and this process with it.
+    quiet = [*before[:3], before[3] & ~termios.ISIG, *before[4:]]
+    saved = [os.dup(number) for number in range(3)]
+    streams = sys.stdin, sys.stdout, sys.stderr
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.environ["TERM"] = term
+    try:
+        termios.tcsetattr(device, termios.TCSADRAIN, quiet)
+        for number in range(3):
+            os.dup2(device, number)
+        sys.stdin = os.fdopen(0, "r", closefd=False)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, closefd=False)
+        trace = own_trace(error)
+        print("".join(traceback.format_exception(type(error), error, trace)), end="")
+        print("the stage's frames are here as they failed; q goes on, with the failure")
+        if trace is not None:
+            pdb.post_mortem(trace)
+    finally:
+        sys.stdout.flush()
+        sys.stdin, sys.stdout, sys.stderr = streams
+        for number in range(3):
+            os.dup2(saved[number], number)
+            os.close(saved[number])
+        termios.tcsetattr(device, termios.TCSADRAIN, before)
+        os.close(device)
 
 
 def run_here(job: dict[str, Any]) -> None:

@@ -32,9 +32,10 @@ from .values import (
     Value,
     check_stage_name,
     freeze,
+    references,
 )
 
-__all__ = ["fetchurl", "flake", "host", "nix", "shell", "source", "stage"]
+__all__ = ["fetchurl", "flake", "host", "host_system", "nix", "shell", "source", "stage"]
 
 _FIXED = Policy(deterministic=True)
 
@@ -149,11 +150,12 @@ _RESERVED = frozenset(("name", "recipe", "policy", "place", "options", "promises
 
 
 def shell(
-    script: str,
+    script: str | None = None,
     *,
     name: str | None = None,
     tools: Sequence[Stage | OutputPath] = (),
     shell: str | Stage | OutputPath = "/bin/sh",
+    stdenv: Stage | OutputPath | None = None,
     outputs: Sequence[str] = ("out",),
     system: str | None = None,
     deterministic: bool = True,
@@ -167,16 +169,21 @@ def shell(
     The folder `$out` (and that of each other output) exists when the script begins. The script ends at
     the first command that fails and at a variable that is not set.
 
+    With a stdenv the stage is what `stdenv.mkDerivation` makes of the arguments: its setup has run when the script
+    begins, `$out` is the script's to make, and without a script the phases run (unpackPhase of `src`, …).
+
     Parameters
     ----------
     script
-        For a POSIX shell.
+        For a POSIX shell; with a stdenv, for bash.
     name
         The variable's name that the stage is assigned to without it.
     tools
         Stages whose `bin` goes on PATH.
     shell
         The shell that runs the script: a path of the sandbox, or a path inside a stage.
+    stdenv
+        Such as `flake("nixpkgs#stdenv")`.
     outputs
         Names of the outputs; `stage.NAME` refers to one.
     system
@@ -190,8 +197,12 @@ def shell(
     """
     place = Place.caller()
     found = check_stage_name(required_name(name, "shell"), place)
-    if not isinstance(script, str):
+    if not isinstance(script, str) and not (script is None and stdenv is not None):
         raise place.error(f"the script of {found} is no text but {script!r}")
+    if stdenv is not None and not (isinstance(stdenv, Stage | OutputPath) and shell == "/bin/sh"):
+        raise place.error(
+            f"the stdenv of {found} is a stage, and brings its own shell", hint='write stdenv=flake("nixpkgs#stdenv")'
+        )
     if isinstance(outputs, str) or len(set(outputs)) != len(outputs) or not outputs:
         raise place.error(f"the outputs of {found} must be different names, one at least")
     for output in outputs:
@@ -215,9 +226,10 @@ def shell(
         frozen,
         tuple(tools),
         OutputPath(shell, "out", "bin/sh") if isinstance(shell, Stage) else shell,
-        system or _host_system(),
+        system or host_system(),
         tuple(outputs),
         deterministic,
+        stdenv,
     )
     return Stage(found, recipe, Policy(realizations, match, builder, deterministic), place)
 
@@ -227,7 +239,7 @@ _SHELL_RESERVED = frozenset(("PATH", "args", "builder", "system", "outputHash", 
 }
 
 
-def _host_system() -> str:
+def host_system() -> str:
     """This machine's system as Nix names it."""
     machine = platform.machine()
     return f"{ {'arm64': 'aarch64'}.get(machine, machine) }-{platform.system().lower()}"
@@ -297,10 +309,12 @@ def nix(
     expr: str | None = None,
     drv: str | None = None,
     attr: str | None = None,
-    args: dict[str, str] | None = None,
+    args: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Stage:
     """A derivation of Nix's: a file (with an attribute), an expression, or a `.drv`.
+
+    Evaluation is pure: it sees the files that the code names by relative paths, and its arguments.
 
     Parameters
     ----------
@@ -313,22 +327,34 @@ def nix(
     attr
         The attribute to take, such as `packages.gzip`.
     args
-        Arguments of the function that the file is, as texts of Nix.
+        Arguments of the function that the file or the attribute is: config values and inputs. With inputs, it is
+        evaluated when these are chosen, and gets their store paths. A function that takes `system`, `pkgs` or
+        `nixpkgs` gets these without being given them: pkgs is of the flake that `nixpkgs` is locked to.
     """
     place = Place.caller()
     if sum(way is not None for way in (file, expr, drv)) != 1:
         raise place.error("nix takes one of a file, expr= and drv=")
-    recipe = NixRecipe(expr, None if file is None else _beside(place, file), None, drv, attr, args or {})
-    return Stage(check_stage_name(required_name(name, "nix"), place), recipe, _FIXED, place)
+    found = check_stage_name(required_name(name, "nix"), place)
+    if drv is not None and (attr or args):
+        raise place.error(f"the stage {found} is a derivation, which has no attributes and takes no arguments")
+    given = {key: freeze(value, place, f"the argument {key} of {found}") for key, value in (args or {}).items()}
+    for key, value in given.items():
+        if isinstance(value, Promise) or any(used.each for used in references(value)):
+            raise place.error(f"the argument {key} of {found} must be a config value or an input")
+    recipe = NixRecipe(expr, None if file is None else _beside(place, file), None, drv, attr, given)
+    return Stage(found, recipe, _FIXED, place)
 
 
 def flake(installable: str, *, name: str | None = None) -> Stage:
-    """A package of a flake: `nixpkgs#gzip`, `.#tool`, `github:owner/repo#attr^out,dev`."""
+    """A package of a flake: `nixpkgs#gzip`, `.#tool`, `github:owner/repo#attr^out,dev`.
+
+    A folder is relative to the file that calls this; every other flake is locked in `bridge.lock`.
+    """
     place = Place.caller()
     reference, _, fragment = installable.partition("#")
     last = fragment.partition("^")[0].rpartition(".")[2] or "default"
     if reference.startswith((".", "/")):
-        installable = f"path:{_beside(place, reference)}#{fragment}"
+        installable = f"{_beside(place, reference)}#{fragment}"
     found = check_stage_name(name or last, place)
     return Stage(found, NixRecipe(installable=installable), _FIXED, place)
 

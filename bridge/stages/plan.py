@@ -5,27 +5,24 @@ One pass in topological order, without recursion; each stage costs what its own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from bridge.formats.derivation import (
-    DRV_SUFFIX,
     Deferred,
     Derivation,
     Floating,
     Instantiated,
     Modulo,
-    modulo,
-    parse_aterm,
     upstream_output,
 )
 from bridge.formats.derivation import instantiate as instantiate_derivation
 from bridge.formats.errors import BridgeError, FormatError
-from bridge.formats.store_path import name_part
 
 from .errors import CycleError, TargetError
-from .recipes import Parts, SourceObject, derivation_of, source_object
+from .recipes import Inputs, Parts, SourceObject, Stdenv, derivation_of, nix_object, source_object
 from .values import (
     FetchRecipe,
     HostRecipe,
@@ -40,25 +37,55 @@ from .values import (
     references,
 )
 
-__all__ = ["Evaluated", "Evaluator", "Node", "Plan", "instantiate", "override", "resolve"]
+__all__ = [
+    "Evaluated",
+    "Evaluator",
+    "Node",
+    "Plan",
+    "Question",
+    "instantiate",
+    "needs_evaluation",
+    "override",
+    "question",
+    "resolve",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A stage that Nix is to evaluate.
+
+    Parameters
+    ----------
+    inputs
+        The store paths, with what is below them, of the arguments that are inputs.
+    packages
+        The locked URL of nixpkgs, where the code speaks of it.
+    """
+
+    stage: Stage
+    recipe: NixRecipe
+    inputs: Mapping[str, str | list[str]] = field(default_factory=dict)
+    packages: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What Nix made of a `nix` or `flake` stage: a `.drv`, and the output that is meant by default."""
+    """What Nix made of a stage: a derivation, the output that is meant by default, and what it is as a stdenv."""
 
-    drv_path: str
+    instantiated: Instantiated
     output: str
+    stdenv: Stdenv | None = None
 
 
 class Evaluator(Protocol):
     """Nix, as far as a plan needs it."""
 
-    def evaluate(self, recipe: NixRecipe) -> Evaluated:
-        """The derivation that the recipe names."""
+    def evaluate(self, questions: Sequence[Question]) -> Sequence[Evaluated | BridgeError]:
+        """The derivations that stages name, or why there is none; asked once for all stages of a plan."""
 
-    def read_derivation(self, drv_path: str) -> bytes:
-        """The contents of a `.drv` in the Nix store."""
+    def packages(self) -> str:
+        """The locked URL of the flake nixpkgs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -85,6 +112,10 @@ class Node:
         The name, with the config that tells it from other stages of that name: `train(lr=0.1)`.
     mapped
         The input that the stage is mapped over: it is made for each realization that was chosen of that.
+    stdenv
+        How it wires derivations, if it is a stdenv.
+    packages
+        The locked URL of nixpkgs, where a stage written in Nix speaks of it.
     """
 
     stage: Stage
@@ -97,6 +128,8 @@ class Node:
     foreign: bool = False
     mapped: Node | None = None
     label: str = ""
+    stdenv: Stdenv | None = None
+    packages: str | None = None
 
     def __repr__(self) -> str:
         return f"<node {self.name} {self.path}>"
@@ -118,9 +151,19 @@ class Node:
             isinstance(output, Floating | Deferred) for output in self.derivation.outputs.values()
         )
 
+    @property
+    def evaluated_late(self) -> bool:
+        """Whether it is written in Nix and evaluated when its inputs are chosen."""
+        return isinstance(self.stage.recipe, NixRecipe) and not self.foreign
+
+    @property
+    def needs_nix(self) -> bool:
+        """Whether nobody but Nix can build it."""
+        return self.foreign or self.evaluated_late
+
     def output_name(self, used: OutputPath) -> str:
-        """The output that `used` means, where `out` may stand for the default one."""
-        return self.default_output if used.output == "out" else used.output
+        """The output that `used` means: the default one where it names none."""
+        return used.output if used.named or used.output != "out" else self.default_output
 
     def output(self, output: str) -> str:
         """The path of an output, or the placeholder that stands for it until it is built."""
@@ -131,11 +174,18 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Instantiated stages: each node behind its inputs; `targets` are what was asked for."""
+    """Instantiated stages: each node behind its inputs; `targets` are what was asked for.
+
+    Parameters
+    ----------
+    evaluator
+        For the stages that are evaluated when their inputs are chosen.
+    """
 
     nodes: tuple[Node, ...]
     targets: tuple[Node, ...]
     names: Mapping[str, list[Node]] = field(default_factory=dict)
+    evaluator: Evaluator | None = None
 
     def named(self, name: str) -> list[Node]:
         """The nodes of that name, or the one with that label.
@@ -211,24 +261,31 @@ def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) ->
     """
     nodes: dict[Stage, Node] = {}
     modulos: dict[str, Modulo] = {}
-    foreign = _Foreign(evaluator, modulos)
     stages = _ordered(targets)
+    foreign = _evaluated(stages, evaluator)
     labels = _labels(stages)
     for stage in stages:
         inputs = tuple(dict.fromkeys(nodes[used] for used in stage.inputs))
         try:
-            node = _node(stage, inputs, nodes, modulos.__getitem__, foreign)
+            node = _node(stage, inputs, nodes, modulos.__getitem__, foreign, evaluator)
             node = replace(node, label=labels[stage])
         except FormatError as error:
             raise stage.place.error(f"the stage {stage.name}: {error.message}", hint=error.hint) from error
         if node.instantiated is not None:
             modulos[node.path] = node.instantiated.modulo
+        if node.stdenv is not None:
+            modulos |= {path: found for path, (found, _) in node.stdenv.inputs.items()}
         nodes[stage] = node
     names: dict[str, list[Node]] = {}
     for node in nodes.values():
         for name in dict.fromkeys((node.name, node.label)):
             names.setdefault(name, []).append(node)
-    return Plan(tuple(nodes.values()), tuple(nodes[target] for target in targets), names)
+    return Plan(tuple(nodes.values()), tuple(nodes[target] for target in targets), names, evaluator)
+
+
+def needs_evaluation(targets: Sequence[Stage]) -> bool:
+    """Whether Nix must be asked before, or while, these stages are realized."""
+    return any(isinstance(stage.recipe, NixRecipe) for stage in _ordered(targets))
 
 
 _LONGEST_VALUE = 24
@@ -263,16 +320,18 @@ def _node(
     inputs: tuple[Node, ...],
     nodes: Mapping[Stage, Node],
     input_modulo: Callable[[str], Modulo],
-    foreign: _Foreign,
+    foreign: Mapping[Stage, Evaluated],
+    evaluator: Evaluator | None,
 ) -> Node:
     match stage.recipe:
         case SourceRecipe() | HostRecipe() as recipe:
             found = source_object(stage, recipe)
             return Node(stage, found.path, None, found, (), ())
-        case NixRecipe() as recipe:
-            evaluated, instantiated = foreign.read(stage, recipe)
-            return Node(stage, evaluated.drv_path, instantiated, None, (), (), evaluated.output, foreign=True)
-        case PythonRecipe() | ShellRecipe() | FetchRecipe() as recipe:
+        case NixRecipe() if stage in foreign:
+            made = foreign[stage]
+            found_drv = made.instantiated
+            return Node(stage, found_drv.path, found_drv, None, (), (), made.output, foreign=True, stdenv=made.stdenv)
+        case PythonRecipe() | ShellRecipe() | FetchRecipe() | NixRecipe() as recipe:
             parts = Parts()
 
             def text(used: OutputPath) -> str:
@@ -282,7 +341,8 @@ def _node(
                 path = node.output(output)
                 return f"{path}/{used.path}" if used.path else path
 
-            drv = derivation_of(stage, recipe, parts, text)
+            packages = _packages(stage, recipe, evaluator) if isinstance(recipe, NixRecipe) else None
+            drv = derivation_of(stage, recipe, parts, _inputs(nodes, text, packages, resolved=False))
             instantiated = instantiate_derivation(drv, input_modulo)
             return Node(
                 stage,
@@ -292,7 +352,73 @@ def _node(
                 tuple(parts.objects),
                 inputs,
                 mapped=_mapped(stage, nodes),
+                packages=packages,
             )
+
+
+def _inputs(
+    nodes: Mapping[Stage, Node],
+    text: Callable[[OutputPath], str | list[str]],
+    packages: str | None,
+    *,
+    resolved: bool,
+) -> Inputs:
+    def outputs(stage: Stage) -> Collection[str]:
+        return () if nodes[stage].source is not None else nodes[stage].derivation.outputs
+
+    return Inputs(text, outputs, lambda stage: nodes[stage].stdenv, packages, resolved)
+
+
+def _packages(stage: Stage, recipe: NixRecipe, evaluator: Evaluator | None) -> str | None:
+    """The locked URL of nixpkgs, if the stage's code speaks of it."""
+    if not nix_object(stage, recipe)[2]:
+        return None
+    with _blamed(stage):
+        return _required(evaluator, stage).packages()
+
+
+def _evaluated(stages: Sequence[Stage], evaluator: Evaluator | None) -> dict[Stage, Evaluated]:
+    """What Nix makes of those stages that wait for nothing, asked in one go.
+
+    Raises
+    ------
+    StageError
+        For the first that can not be evaluated.
+    """
+    asked = [
+        Question(stage, stage.recipe)
+        for stage in stages
+        if isinstance(stage.recipe, NixRecipe) and not stage.recipe.waits
+    ]
+    if not asked:
+        return {}
+    answers = _required(evaluator, asked[0].stage).evaluate(asked)
+    found: dict[Stage, Evaluated] = {}
+    for one, answer in zip(asked, answers, strict=True):
+        with _blamed(one.stage):
+            if isinstance(answer, BridgeError):
+                raise answer
+        found[one.stage] = answer
+    return found
+
+
+def _required(evaluator: Evaluator | None, stage: Stage) -> Evaluator:
+    if evaluator is None:
+        raise stage.place.error(
+            f"the stage {stage.name} needs Nix to be evaluated, and there is none",
+            hint="install Nix (https://nixos.org/download, or apt-get install nix-bin), or use host(…) or source(…) "
+            "in its place; stages without flake(…) and nix(…) work without Nix",
+        )
+    return evaluator
+
+
+@contextlib.contextmanager
+def _blamed(stage: Stage) -> Iterator[None]:
+    """Errors inside are the stage's, and point to where it was written."""
+    try:
+        yield
+    except BridgeError as error:
+        raise stage.place.error(f"the stage {stage.name}: {error}", hint=error.hint) from error
 
 
 def _mapped(stage: Stage, nodes: Mapping[Stage, Node]) -> Node | None:
@@ -318,59 +444,46 @@ def resolve(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Insta
         The path of a node's output, or the paths of it that a matcher chose.
     """
     recipe = node.stage.recipe
-    assert isinstance(recipe, PythonRecipe | ShellRecipe)
+    assert isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe)
     nodes = {used.stage: used for used in node.inputs}
     parts = Parts()
 
     def text(used: OutputPath) -> str | list[str]:
-        source = nodes[used.stage]
-        found = chosen(source, source.output_name(used))
-        paths = [found] if isinstance(found, str) else found
-        parts.sources.update(paths)
-        full = [f"{path}/{used.path}" if used.path else path for path in paths]
-        return full[0] if isinstance(found, str) else full
+        found = _chosen_paths(nodes, chosen, used)
+        parts.sources.update([found] if isinstance(found, str) else found)
+        return _below(found, used.path)
 
-    return instantiate_derivation(derivation_of(node.stage, recipe, parts, text), lambda path: None)
+    inputs = _inputs(nodes, text, node.packages, resolved=True)
+    return instantiate_derivation(derivation_of(node.stage, recipe, parts, inputs), lambda path: None)
 
 
-class _Foreign:
-    """Derivations that Nix made: read from its store with all they need for their modulo."""
+def question(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Question:
+    """What Nix is asked of a stage that is evaluated when its inputs are chosen; `chosen` as for `resolve`."""
+    recipe = node.stage.recipe
+    assert isinstance(recipe, NixRecipe)
+    nodes = {used.stage: used for used in node.inputs}
+    inputs: dict[str, str | list[str]] = {}
+    for name, value in recipe.arguments.items():
+        found = [_below(_chosen_paths(nodes, chosen, used), used.path) for used in references(value)]
+        if isinstance(value, tuple):
+            inputs[name] = [path for one in found for path in ([one] if isinstance(one, str) else one)]
+        elif found:
+            inputs[name] = found[0]
+    return Question(node.stage, recipe, inputs, node.packages)
 
-    def __init__(self, evaluator: Evaluator | None, modulos: dict[str, Modulo]) -> None:
-        self._evaluator = evaluator
-        self._modulos = modulos
-        self._read: dict[str, Instantiated] = {}
 
-    def read(self, stage: Stage, recipe: NixRecipe) -> tuple[Evaluated, Instantiated]:
-        if self._evaluator is None:
-            raise stage.place.error(
-                f"the stage {stage.name} needs Nix to be evaluated, and there is none",
-                hint="install Nix, or use host(…) or source(…) in its place",
-            )
-        try:
-            return self._closure(self._evaluator, self._evaluator.evaluate(recipe))
-        except BridgeError as error:
-            raise stage.place.error(f"the stage {stage.name}: {error}", hint=error.hint) from error
+def _chosen_paths(
+    nodes: Mapping[Stage, Node], chosen: Callable[[Node, str], str | list[str]], used: OutputPath
+) -> str | list[str]:
+    source = nodes[used.stage]
+    return chosen(source, source.output_name(used))
 
-    def _closure(self, evaluator: Evaluator, evaluated: Evaluated) -> tuple[Evaluated, Instantiated]:
-        """Read the derivation and all that its modulo needs."""
-        pending = [evaluated.drv_path]
-        while pending:
-            path = pending[-1]
-            if path in self._read:
-                pending.pop()
-                continue
-            aterm = evaluator.read_derivation(path)
-            drv = parse_aterm(aterm, name_part(path).removesuffix(DRV_SUFFIX))
-            # A fixed output's modulo needs nothing of its inputs.
-            missing = [] if drv.is_fixed else [used for used in drv.input_drvs if used not in self._read]
-            if missing:
-                pending.extend(missing)
-                continue
-            pending.pop()
-            self._modulos[path] = modulo(drv, self._modulos.__getitem__)
-            self._read[path] = Instantiated(drv, path, aterm, self._modulos[path])
-        return evaluated, self._read[evaluated.drv_path]
+
+def _below(found: str | list[str], path: str) -> str | list[str]:
+    """The path below one object, or below each of several."""
+    if isinstance(found, list):
+        return [f"{one}/{path}" if path else one for one in found]
+    return f"{found}/{path}" if path else found
 
 
 # ---------------------------------------------------------------------------------------- overrides
@@ -399,7 +512,8 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
     for stage in _ordered(targets):
         names.add(stage.name)
         recipe = stage.recipe
-        if not isinstance(recipe, PythonRecipe | ShellRecipe):
+        takes_none = isinstance(recipe, NixRecipe) and not recipe.arguments
+        if takes_none or not isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe):
             changed[stage] = stage
             continue
         arguments = {name: _swap(value, changed) for name, value in recipe.arguments.items()}
@@ -414,10 +528,9 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
                 raise TargetError(f"{name}.{argument} is no config value, so that it can not be set")
             arguments[argument] = freeze(value, stage.place, f"{name}.{argument}")
             used.add((name, argument))
-        new: PythonRecipe | ShellRecipe = replace(recipe, arguments=arguments)
+        new: PythonRecipe | ShellRecipe | NixRecipe = replace(recipe, arguments=arguments)
         if isinstance(new, ShellRecipe):
-            tools = tuple(_swap(tool, changed) for tool in new.tools)
-            new = replace(new, tools=tools, shell=_swap(new.shell, changed))
+            new = _swapped(new, changed)
         changed[stage] = replace(stage, recipe=new)
     for name, argument in values:
         if (name, argument) not in used:
@@ -425,6 +538,12 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
                 raise TargetError(f"the stage {name} takes no arguments, so that {argument!r} can not be set")
             raise TargetError(f"no stage of this plan is named {name!r}", hint=_known(names))
     return [changed[target] for target in targets]
+
+
+def _swapped(recipe: ShellRecipe, changed: Mapping[Stage, Stage]) -> ShellRecipe:
+    """A shell recipe with its tools, shell and stdenv changed."""
+    tools = tuple(_swap(tool, changed) for tool in recipe.tools)
+    return replace(recipe, tools=tools, shell=_swap(recipe.shell, changed), stdenv=_swap(recipe.stdenv, changed))
 
 
 def _swap(value: Value, changed: Mapping[Stage, Stage]) -> Value:

@@ -141,6 +141,8 @@ class OutputPath:
     output: str = "out"
     path: str = ""
     each: bool = False
+    named: bool = False
+    """Whether the output was named, so that `out` is not the one that a package of Nix means by default."""
 
     def __truediv__(self, more: str) -> OutputPath:
         return replace(self, path=_join(self.path, more))
@@ -192,15 +194,19 @@ class PythonRecipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShellRecipe:
-    """A shell script that sees its arguments as environment variables."""
+    """A shell script that sees its arguments as environment variables.
 
-    script: str
+    With a stdenv it runs after the stdenv's setup; without a script the stdenv's phases run.
+    """
+
+    script: str | None
     arguments: Mapping[str, Value]
     tools: tuple[Stage | OutputPath, ...]
     shell: str | OutputPath
     system: str
     outputs: tuple[str, ...]
     deterministic: bool
+    stdenv: Stage | OutputPath | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,18 +234,25 @@ class HostRecipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NixRecipe:
-    """A derivation that Nix evaluates: exactly one of the four ways to name it."""
+    """A derivation that Nix evaluates: exactly one of the four ways to name it.
+
+    Parameters
+    ----------
+    arguments
+        For the functions that the code is; where some are inputs, it is evaluated when these are chosen.
+    """
 
     expr: str | None = None
     file: Path | None = None
     installable: str | None = None
     drv: str | None = None
     attr: str | None = None
-    args: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Value] = field(default_factory=dict)
 
     @property
-    def arguments(self) -> Mapping[str, Value]:
-        return {}
+    def waits(self) -> bool:
+        """Whether it is evaluated only when inputs are chosen."""
+        return any(True for value in self.arguments.values() for _ in references(value))
 
 
 Recipe = PythonRecipe | ShellRecipe | FetchRecipe | SourceRecipe | HostRecipe | NixRecipe
@@ -414,7 +427,7 @@ class Stage:
             return OutputPath(self, "out", "" if path == "." else path)
         recipe = self.recipe
         if isinstance(recipe, NixRecipe) or (isinstance(recipe, ShellRecipe) and name in recipe.outputs):
-            return OutputPath(self, name)
+            return OutputPath(self, name, named=True)
         have = ", ".join([*promises, *getattr(recipe, "outputs", ())]) or "none"
         raise AttributeError(f"the stage {self.name} has no output {name!r} (it has {have})")
 
@@ -435,11 +448,11 @@ class Stage:
     def uses(self) -> Iterator[OutputPath]:
         """What this stage uses of others."""
         recipe = self.recipe
-        if isinstance(recipe, PythonRecipe | ShellRecipe):
+        if isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe):
             for value in recipe.arguments.values():
                 yield from references(value)
         if isinstance(recipe, ShellRecipe):
-            for tool in (*recipe.tools, recipe.shell):
+            for tool in (*recipe.tools, recipe.shell, recipe.stdenv):
                 yield from references(tool)
 
     @property

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.load import load_module
+from bridge.store.holds import release
 from bridge.store.layout import open_store
 from bridge.store.verify import verify
 from tests.realize.running import assert_clean, run
@@ -29,6 +30,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     if os.path.ismount(folder):
+        release()
         subprocess.run(["umount", folder], check=True)
 
 
@@ -69,6 +71,7 @@ def test_a_disk_that_is_too_small_gives_errors_and_its_room_back(
         assert verify(store).rubbish == []
         assert run(store, module.report, module.shaky).outcome is not None
         assert_clean(store)
+        release()
         subprocess.run(["umount", disk], check=True)
     assert refused >= (20 if whole else 1)
     figure(f"tmpfs with too small {limit}: {refused} of {len(amounts)} sizes were too small")

@@ -1,166 +1,146 @@
+"""Evaluation: any number of items in one call, each with its own answer."""
+
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from bridge.formats import nar
+from bridge.nix.client import connect
 from bridge.nix.errors import NixEvaluationError
-from bridge.nix.evaluate import flake_drv, instantiate
+from bridge.nix.evaluate import (
+    CodeItem,
+    Derived,
+    FlakeItem,
+    InStore,
+    attribute_path,
+    evaluate,
+    split_installable,
+)
 from bridge.nix.installation import Installation
 
-pytestmark = pytest.mark.nix
-
+SYSTEM = "x86_64-linux"
 CODE = """\
-{ name ? "plain" }:
-let
-  make = name: derivation {
-    inherit name;
-    system = "x86_64-linux";
-    builder = "/bin/sh";
-    args = [ "-c" "echo > $out; echo > $dev" ];
-    outputs = [ "out" "dev" ];
-  };
-in
+{ system, pkgs ? null, word ? "plain", object ? null, ... }:
 rec {
-  one = make name;
+  one = derivation { name = "one"; inherit system word object; builder = "/bin/sh"; outputs = [ "out" "dev" ]; };
   dev = one.dev;
-  two = make "two";
+  function = { word ? "x" }: one // { };
   bad = throw "this is bad";
-  typo = nothing;
+  typo = one.nothing;
+  text = "a text";
+  "with.dot" = one;
 }
 """
-
 FLAKE = """\
 {
   outputs = { self }:
-    let
-      drv = derivation {
-        name = "tool";
-        system = "x86_64-linux";
-        builder = "/bin/sh";
-        args = [ "-c" "echo > $out; echo > $dev; echo > $man" ];
-        outputs = [ "out" "dev" "man" ];
-      };
-    in
-    {
-      packages.x86_64-linux = {
-        default = drv;
-        tool = drv // { meta.outputsToInstall = [ "out" "man" ]; };
-        bad = throw "no tool today";
-        text = "no derivation";
-      };
+    let drv = derivation { name = "tool"; system = "x86_64-linux"; builder = "/bin/sh"; outputs = [ "bin" "man" ]; };
+    in {
+      packages.x86_64-linux = { default = drv; tool = drv // { meta.outputsToInstall = [ "man" ]; }; };
+      legacyPackages.x86_64-linux.old = drv;
     };
 }
 """
 
 
+def sri(data: bytes) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(data).digest()).decode()}"
+
+
+def added(nix: Installation, folder: Path, name: str) -> tuple[str, str]:
+    data = b"".join(nar.pack_chunks(folder))
+    with connect(nix) as connection:
+        return connection.add_to_store(name, "fixed:r:sha256", (), iter([data])).path, sri(data)
+
+
 @pytest.fixture
-def flake(scratch: Path) -> str:
+def code(nix: Installation, scratch: Path) -> tuple[str, str]:
+    folder = scratch / "code"
+    folder.mkdir()
+    (folder / "default.nix").write_text(CODE)
+    (folder / "syntax.nix").write_text("{\n  a = ;\n}\n")
+    return added(nix, folder, "code")
+
+
+@pytest.fixture
+def flake(nix: Installation, scratch: Path) -> str:
     folder = scratch / "flake"
     folder.mkdir()
     (folder / "flake.nix").write_text(FLAKE)
-    return f"path:{folder}"
+    path, found = added(nix, folder, "source")
+    hashed = found.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    return f"path:{path}?narHash={hashed}&lastModified=1"
 
 
-@pytest.fixture
-def code(scratch: Path) -> Path:
-    file = scratch / "code.nix"
-    file.write_text(CODE.replace("typo = nothing;", ""))
-    return file
+@pytest.mark.nix
+def test_each_item_has_its_own_answer(nix: Installation, code: tuple[str, str], flake: str) -> None:
+    items = [
+        CodeItem(*code, "/default.nix", attr) for attr in ("one", "bad", "dev", '"with.dot"', "text", "onne", "typo")
+    ]
+    one, bad, dev, dotted, text, near, typo = evaluate(nix, items, SYSTEM)
+    assert isinstance(one, Derived)
+    assert (one.outputs, one.default, one.install) == (("out", "dev"), "out", ("out",))
+    assert nix.real_path(one.drv).read_bytes().startswith(b"Derive(")
+    assert isinstance(dev, Derived)
+    assert (dev.drv, dev.default) == (one.drv, "dev")
+    assert dotted == one
+    assert isinstance(bad, NixEvaluationError)
+    assert bad.message == "this is bad"
+    assert isinstance(text, NixEvaluationError)
+    assert text.message == "this is a string, where a derivation is needed"
+    assert isinstance(near, NixEvaluationError)
+    assert near.hint is not None
+    assert near.hint.startswith("did you mean one")
+    assert isinstance(typo, NixEvaluationError)
+    assert "nothing" in typo.message
 
 
-def test_an_attribute_of_a_file_is_instantiated(nix: Installation, code: Path) -> None:
-    (drv,) = instantiate(nix, file=code, attr="one")
-    assert drv.endswith("-plain.drv")
-    assert nix.real_path(drv).read_bytes().startswith(b"Derive(")
+@pytest.mark.nix
+def test_a_syntax_error_tells_its_place_and_spoils_no_other(nix: Installation, code: tuple[str, str]) -> None:
+    wrong, right = evaluate(nix, [CodeItem(*code, "/syntax.nix"), CodeItem(*code, "/default.nix", "one")], SYSTEM)
+    assert isinstance(wrong, NixEvaluationError)
+    assert "syntax error" in wrong.message
+    assert "\x1b" not in wrong.message
+    assert isinstance(right, Derived)
 
 
-def test_arguments_are_passed_as_strings(nix: Installation, code: Path) -> None:
-    (drv,) = instantiate(nix, file=code, attr="one", args={"name": "other"})
-    assert drv.endswith("-other.drv")
+@pytest.mark.nix
+@pytest.mark.parametrize("word", ['"quoted" ${x} \\ \n', "", "ünï", 1, -1.5, True, ["a", 2], {"a b": None}])
+def test_arguments_arrive_as_they_are(nix: Installation, code: tuple[str, str], word: object) -> None:
+    value = word if isinstance(word, str | int | float | list) else "x"
+    (found,) = evaluate(nix, [CodeItem(*code, "/default.nix", "one", {"word": value, "unused": word})], SYSTEM)
+    assert isinstance(found, Derived)
 
 
-def test_an_expression_may_give_several(nix: Installation, code: Path) -> None:
-    drvs = instantiate(nix, expr=f"let c = import {code} {{ }}; in [ c.two c.one ]")
-    assert sorted(drv.split("-", 1)[1] for drv in drvs) == ["plain.drv", "two.drv"]
+@pytest.mark.nix
+def test_a_store_path_as_argument_is_depended_on(nix: Installation, code: tuple[str, str]) -> None:
+    (found,) = evaluate(nix, [CodeItem(*code, "/default.nix", "one", {"object": InStore(code[0], "x")})], SYSTEM)
+    assert isinstance(found, Derived)
+    assert f'["{code[0]}"]'.encode() in nix.real_path(found.drv).read_bytes()
 
 
-def test_the_output_that_an_attribute_names_is_left_off(nix: Installation, code: Path) -> None:
-    assert instantiate(nix, file=code, attr="dev") == instantiate(nix, file=code, attr="one")
+@pytest.mark.nix
+def test_a_flakes_packages_are_found_as_nix_finds_them(nix: Installation, flake: str) -> None:
+    names = ("", "tool", "old", "packages.x86_64-linux.tool", "toool")
+    default, tool, old, full, wrong = evaluate(nix, [FlakeItem(flake, name) for name in names], SYSTEM)
+    assert isinstance(default, Derived)
+    assert isinstance(tool, Derived)
+    assert isinstance(old, Derived)
+    assert default.drv == tool.drv == old.drv
+    assert (default.default, default.install, tool.install) == ("bin", ("bin",), ("man",))
+    assert full == tool
+    assert isinstance(wrong, NixEvaluationError)
+    assert wrong.hint == "did you mean tool?"
 
 
-def test_an_error_is_nixs_message_without_noise(nix: Installation, code: Path) -> None:
-    with pytest.raises(NixEvaluationError) as caught:
-        instantiate(nix, file=code, attr="bad")
-    assert caught.value.message == f"Nix can not evaluate {code} (bad): this is bad"
-    assert "\x1b" not in str(caught.value)
-
-
-def test_an_error_tells_its_place(nix: Installation, scratch: Path) -> None:
-    file = scratch / "typo.nix"
-    file.write_text(CODE)
-    with pytest.raises(NixEvaluationError, match="undefined variable 'nothing'") as caught:
-        instantiate(nix, file=file, attr="typo")
-    assert (caught.value.file, caught.value.line) == (str(file), 16)
-    assert str(caught.value).startswith(f"{file}:16: ")
-
-
-def test_what_is_no_derivation_is_an_error(nix: Installation) -> None:
-    with pytest.raises(NixEvaluationError, match="derivation"):
-        instantiate(nix, expr="1")
-    with pytest.raises(NixEvaluationError, match="syntax error"):
-        instantiate(nix, expr="1 +")
-    with pytest.raises(NixEvaluationError, match=r"No such file|does not exist"):
-        instantiate(nix, file=Path("/nowhere/x.nix"))
-
-
-def test_an_expression_and_a_file_are_too_much(nix: Installation) -> None:
-    with pytest.raises(NixEvaluationError, match="one of the two"):
-        instantiate(nix, expr="1", file=Path("x"))
-    with pytest.raises(NixEvaluationError, match="one of the two"):
-        instantiate(nix)
-
-
-def test_a_flakes_derivation_is_written_to_the_store(nix: Installation, flake: str) -> None:
-    drv, outputs = flake_drv(nix, flake)
-    assert drv.endswith("-tool.drv")
-    assert nix.real_path(drv).exists()
-    assert outputs == ("out",)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "outputs"),
-    [
-        ("#tool", ("out", "man")),
-        ("#tool^dev", ("dev",)),
-        ("#tool^man,out", ("man", "out")),
-        ("#tool^*", ("out", "dev", "man")),
-        ("#packages.x86_64-linux.default", ("out",)),
-    ],
-)
-def test_the_outputs_are_those_behind_the_caret_or_the_packages_own(
-    nix: Installation, flake: str, suffix: str, outputs: tuple[str, ...]
-) -> None:
-    drv, found = flake_drv(nix, flake + suffix)
-    assert drv.endswith("-tool.drv")
-    assert found == outputs
-
-
-@pytest.mark.parametrize(
-    ("suffix", "message"),
-    [
-        ("#nothing", "does not provide attribute"),
-        ("#bad", "no tool today"),
-        ("#tool^doc", "has no output 'doc'"),
-        ("#tool^", "asked for no output"),
-        ("#text", "text"),
-    ],
-)
-def test_an_installable_that_is_wrong_is_explained(nix: Installation, flake: str, suffix: str, message: str) -> None:
-    with pytest.raises(NixEvaluationError, match=message):
-        flake_drv(nix, flake + suffix)
-
-
-def test_a_flake_that_is_not_there_is_explained(nix: Installation, scratch: Path) -> None:
-    with pytest.raises(NixEvaluationError, match=r"No such file|does not exist"):
-        flake_drv(nix, f"path:{scratch}/nowhere#x")
+def test_an_installable_is_a_reference_an_attribute_path_and_outputs() -> None:
+    assert split_installable("github:o/r#a.b^out,dev") == ("github:o/r", "a.b", ("out", "dev"))
+    assert split_installable("nixpkgs") == ("nixpkgs", "", ())
+    assert split_installable("nixpkgs#a^*") == ("nixpkgs", "a", ("*",))
+    with pytest.raises(NixEvaluationError, match="asks for no output"):
+        split_installable("nixpkgs#a^")
+    assert attribute_path('a."b.c".d-e') == ("a", "b.c", "d-e")

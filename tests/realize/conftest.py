@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.store.holds import release
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import remove_tree
 
@@ -46,4 +47,5 @@ def small_store(tmp_path: Path) -> Iterator[Store]:
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield open_store(folder)
+    release()
     subprocess.run(["umount", folder], check=True)

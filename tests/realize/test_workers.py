@@ -49,6 +49,7 @@ def job(tmp_path: Path) -> Job:
             "index": 0,
             "limits": {},
             "positions": None,
+            "debugger": None,
             "previous": None,
             "run": None,
             "seed": 1,
@@ -156,6 +157,7 @@ job = {name: str(folder / name) for name in names} | {
     "code": str(folder), "work": str(folder), "arguments": {}, "function": "mod:main",
     "index": 0, "positions": None, "run": None, "seed": 1,
     "checkpoint": str(folder / "checkpoint"), "environ": {}, "keep": ["PATH"], "limits": {}, "previous": None,
+    "debugger": None,
 }
 ForkWorkers().submit(job).result()
 """

@@ -99,6 +99,7 @@ class Project:
             "keep": ["PATH"],
             "limits": {},
             "positions": str(room / "positions.json"),
+            "debugger": None,
             "previous": None,
             "result": str(room / "result.json"),
             "run": recipe.run,

@@ -287,7 +287,7 @@ def test_a_flake_has_the_name_of_its_last_attribute(installable, name):
 
 def test_a_flake_in_a_folder_is_relative_to_the_file_that_names_it(project):
     made = project.load("from bridge import flake\nx = flake('./sub#tool')\n").x
-    assert made.recipe.installable == f"path:{project.folder}/sub#tool"
+    assert made.recipe.installable == f"{project.folder}/sub#tool"
 
 
 def test_out_is_what_a_shell_stage_promises_too():

@@ -16,7 +16,6 @@ from bridge.formats.derivation import (
     InputAddressed,
     InputOutputs,
     instantiate,
-    unparse,
 )
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.hashes import Hash
@@ -208,7 +207,6 @@ class Store:
 
     def __init__(self, depth=3, output="out"):
         self.drvs = {}
-        self.asked = []
         self.output = output
         modulos = {}
         used = {}
@@ -222,23 +220,28 @@ class Store:
             self.path = found.path
             used = {found.path: InputOutputs(("out",))}
 
-    def evaluate(self, recipe):
-        assert isinstance(recipe, NixRecipe)
-        return Evaluated(self.path, self.output)
+        self.asked = []
 
-    def read_derivation(self, drv_path):
-        self.asked.append(drv_path)
-        return unparse(self.drvs[drv_path].derivation)
+    def evaluate(self, questions):
+        assert all(isinstance(one.recipe, NixRecipe) for one in questions)
+        self.asked.append([one.stage.name for one in questions])
+        return [Evaluated(self.drvs[self.path], self.output) for _ in questions]
 
 
-def test_what_nix_evaluated_is_read_with_all_that_its_paths_hang_on():
+def test_nix_is_asked_once_for_all_stages_of_a_plan():
+    store = Store(depth=5)
+    plan = plan_of([made("top", tools=[flake("nixpkgs#gzip"), flake("nixpkgs#tar"), nix(expr="x", name="x")])], store)
+    assert store.asked == [["gzip", "tar", "x"]]
+    assert plan.targets[0].derivation.input_drvs.keys() == {store.path}
+
+
+def test_what_nix_evaluated_is_an_input_by_its_path():
     store = Store(depth=5)
     plan = plan_of([made("top", tools=[flake("nixpkgs#gzip")])], store)
     node = plan.nodes[0]
     assert node.foreign
     assert node.path == store.path
     assert node.instantiated == store.drvs[store.path]
-    assert sorted(set(store.asked)) == sorted(store.drvs)
     top = plan.targets[0].derivation
     assert isinstance(top.outputs["out"], InputAddressed)
     assert top.env["PATH"] == f"{node.derivation.output_path('out')}/bin"
@@ -248,13 +251,10 @@ def test_the_default_output_of_what_nix_evaluated_stands_for_the_stage():
     store = Store(output="bin")
     gzip = flake("nixpkgs#gzip")
     plan = plan_of([made("top", gzip / "x", gzip.out)], store)
-    path = plan.nodes[0].derivation.output_path("bin")
-    assert plan.targets[0].derivation.env["inputs_"].split()[0] == f"{path}/x"
-    assert plan.targets[0].derivation.input_drvs[store.path].outputs == ("bin",)
-
-
-def test_a_deep_closure_of_nix_needs_no_recursion():
-    assert plan_of([nix(expr="x", name="x")], Store(depth=2_000)).nodes[0].foreign
+    drv = plan.nodes[0].derivation
+    paths = f"{drv.output_path('bin')}/x {drv.output_path('out')}"
+    assert plan.targets[0].derivation.env["inputs_"] == paths
+    assert plan.targets[0].derivation.input_drvs[store.path].outputs == ("bin", "out")
 
 
 def test_without_nix_a_nix_stage_is_refused_where_it_stands():

@@ -1,0 +1,143 @@
+"""`push-nix` and `push-cache`: chosen realizations into the Nix store, or into a binary cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from bridge.formats.store_path import base_name
+from bridge.lock.cache import Compression
+from bridge.lock.objects import Objects
+from bridge.realize.places import Places
+from bridge.stages.errors import TargetError
+from bridge.store.durable import disk_errors
+from bridge.store.trace import Realization
+
+from .options import JsonOption, SetOption, StoreOption
+from .render import print_json, size
+from .setting import find_nix, open_located, plan_of, realization_named
+
+if TYPE_CHECKING:
+    from bridge.formats.signing import SecretKey
+    from bridge.store.layout import Store
+
+__all__ = ["push_cache_command", "push_nix_command"]
+
+Names = Annotated[list[str], typer.Argument(metavar="TARGET|ID…", help="Targets, or ids of realizations.")]
+
+
+def push_nix_command(
+    names: Names, settings: SetOption = None, store: StoreOption = None, json: JsonOption = False
+) -> None:
+    """Add chosen realizations to the Nix store, under the same paths and with all they refer to.
+
+    A link in the Python store's roots/ keeps them from Nix's garbage collector.
+
+    nixbridge push-nix stages.py:train
+    """
+    from bridge.nix.installation import require
+    from bridge.realize.build_nix import NixBuilder
+    from bridge.realize.task import Context
+
+    nix = require()
+    opened, paths = _paths(names, settings or (), store)
+    builder = NixBuilder(Context(opened, Places(opened, nix), lambda event: None), nix)
+    done = []
+    try:
+        for path in paths:
+            with builder.connection() as connection:
+                was_there = connection.is_valid_path(path)
+                connection.add_temp_root(path)
+                builder.push(path)
+                link = opened.roots / f"nix-{base_name(path)}"
+                with disk_errors(f"the root {link} can not be made"), contextlib.suppress(FileExistsError):
+                    os.symlink(path, link)
+                connection.add_indirect_root(str(link))
+            done.append({"path": path, "added": not was_there, "root": str(link)})
+    finally:
+        builder.close()
+    if json:
+        print_json(done)
+        return
+    for one in done:
+        print(one["path"])
+        print("added to the Nix store" if one["added"] else "the Nix store has it already", file=sys.stderr)
+
+
+def push_cache_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The binary cache; made if there is none.")],
+    names: Names,
+    compression: Annotated[str, typer.Option(metavar="xz|none", help="How archives are compressed.")] = "xz",
+    secret_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A secret key, to sign with; nixbridge key generate makes one.")
+    ] = None,
+    settings: SetOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write chosen realizations, with all they refer to, into a folder that is a Nix binary cache.
+
+    nixbridge push-cache /srv/cache stages.py:train
+    """
+    from bridge.lock.cache import COMPRESSIONS, push
+
+    if compression not in get_args(Compression):
+        raise TargetError(f"there is no compression {compression!r}", hint=f"one of {', '.join(COMPRESSIONS)}")
+    chosen: Compression = next(one for one in COMPRESSIONS if one == compression)
+    key = _key(secret_key_file) if secret_key_file is not None else None
+    opened, paths = _paths(names, settings or (), store)
+    done = []
+    with Objects(Places(opened, find_nix())) as objects:
+        for one in push(folder, objects.closure(paths), objects.chunks, compression=chosen, key=key):
+            info = one.narinfo
+            done.append({"path": info.path, "added": not one.was_there, "url": info.url, "size": info.file_size})
+            if not json:
+                print(info.path)
+                said = "already there" if one.was_there else size(info.file_size or 0)
+                print(f"{info.url} ({said})", file=sys.stderr)
+    if json:
+        print_json(done)
+
+
+def _key(file: Path) -> SecretKey:
+    from bridge.formats.signing import SecretKey
+
+    try:
+        return SecretKey.parse(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TargetError(f"the secret key {file} can not be read: {reason}") from error
+
+
+def _paths(names: Sequence[str], settings: Sequence[str], store: str | None) -> tuple[Store, list[str]]:
+    """The store, and the output paths of targets and realizations, each once."""
+    opened = open_located(store, next((name for name in names if _is_target(name)), None))
+    return opened, list(dict.fromkeys(path for name in names for path in _outputs(opened, name, settings, store)))
+
+
+def _is_target(name: str) -> bool:
+    return not name.isalnum() or ":" in name
+
+
+def _outputs(opened: Store, name: str, settings: Sequence[str], store: str | None) -> Iterator[str]:
+    if not _is_target(name):
+        yield from realization_named(opened, name).outputs.values()
+        return
+    from bridge.realize.engine import Options, realize
+
+    plan = plan_of(name, settings, store)
+    outcome = realize(plan, opened, nix=find_nix(), options=Options(dry_run=True))
+    for node in plan.targets:
+        choice = outcome.choices.get(node)
+        if choice is None:
+            raise TargetError(f"{node.label} is not realized", hint=f"nixbridge realize {name}")
+        made: list[Realization] = [one.realization for one in choice.chosen]
+        yield from (path for one in made for path in one.outputs.values())
+        if not choice.resolved:
+            yield node.path

@@ -1,0 +1,407 @@
+"""Nix as the evaluator of plans: flakes locked, all stages in one call, answers kept.
+
+    cache/evaluations/KEY.json      in the Python store; KEY is the hash of all that an answer depends on:
+        flake       locked URL, attribute path         folder      contents (of a Git repository: what Git tracks)
+        code        object of its files, attribute, arguments, nixpkgs' locked URL if it speaks of it
+        always      system, Nix's version
+
+An answer holds as long as the Nix store has its `.drv`. What is kept is enough to hash stages above it without reading
+the closure of the derivation.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.formats import nar
+from bridge.formats.derivation import DRV_SUFFIX, Derivation, Instantiated, modulo, parse_aterm
+from bridge.formats.errors import BridgeError, FormatError
+from bridge.formats.store_path import STORE_PATH, name_part
+from bridge.nix.client import connect
+from bridge.nix.errors import NixEvaluationError
+from bridge.nix.evaluate import CodeItem, Derived, FlakeItem, InStore, Item, evaluate, split_installable
+from bridge.nix.installation import Installation, find
+from bridge.stages.define import host_system
+from bridge.stages.errors import StageError
+from bridge.stages.plan import Evaluated, Evaluator, Plan, Question
+from bridge.stages.plan import instantiate as instantiate_with
+from bridge.stages.recipes import SourceObject, Stdenv, nix_object
+from bridge.stages.values import Stage
+from bridge.store.durable import write_file
+from bridge.store.errors import StoreError
+from bridge.store.layout import Store, locate, open_store
+
+from .file import LOCK_NAME
+from .flakes import Flakes, flake_metadata, is_folder
+
+__all__ = ["NixEvaluator", "evaluator_of", "instantiate"]
+
+_PACKAGES = "nixpkgs"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def instantiate(
+    targets: Sequence[Stage],
+    *,
+    nix: Installation | None = None,
+    store: Store | None = None,
+    lock: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """Instantiate stages and everything they use.
+
+    Parameters
+    ----------
+    nix
+        What evaluates `nix` and `flake` stages; the Nix on PATH without it.
+    store
+        The store that keeps Nix's answers; the project's without it.
+    lock
+        The file that flakes are locked in; `bridge.lock` beside the first target's file without it.
+
+    Raises
+    ------
+    StageError
+        With file and line, for a stage that can not be instantiated.
+    """
+    folder = Path(targets[0].place.file).parent if targets else Path.cwd()
+    file = Path(lock) if lock is not None else (folder if folder.is_dir() else Path.cwd()) / LOCK_NAME
+    return instantiate_with(
+        targets, evaluator_of(file.absolute(), nix=nix, store=None if store is None else str(store.root))
+    )
+
+
+def evaluator_of(
+    file: Path, *, nix: Installation | None = None, store: str | None = None, note: Callable[[str], None] = _say
+) -> Evaluator | None:
+    """The evaluator for a project with this lock file, if there is a Nix; `store` names the store as --store does."""
+    found = nix or find(os.environ)
+    return None if found is None else NixEvaluator(found, Flakes(found, file, note), store)
+
+
+@dataclass(slots=True)
+class NixEvaluator:
+    """Evaluates `nix` and `flake` stages with an installed Nix.
+
+    Parameters
+    ----------
+    store
+        Where the store is that keeps the answers, as the option --store names it.
+    """
+
+    nix: Installation
+    flakes: Flakes
+    store: str | None = None
+    _opened: Store | None = None
+    _modulos: dict[str, str | None] = field(default_factory=dict)
+    _read: dict[str, Derivation] = field(default_factory=dict)
+
+    def packages(self) -> str:
+        return self.flakes.url(_PACKAGES)
+
+    def evaluate(self, questions: Sequence[Question]) -> Sequence[Evaluated | BridgeError]:
+        answers: list[Evaluated | BridgeError | None] = [None] * len(questions)
+        asked: list[tuple[int, _Asked]] = []
+        for number, question in enumerate(questions):
+            try:
+                if question.recipe.drv is not None:
+                    answers[number] = self._given(question.recipe.drv)
+                    continue
+                one = self._asked(question)
+                found = self._known(one)
+                if found is None:
+                    asked.append((number, one))
+                else:
+                    answers[number] = found
+            except BridgeError as error:
+                answers[number] = error
+        if asked:
+            for (number, _), answer in zip(asked, self._ask([one for _, one in asked]), strict=True):
+                answers[number] = answer
+        return [answer for answer in answers if answer is not None]
+
+    # ------------------------------------------------------------------------------- questions
+
+    def _asked(self, question: Question) -> _Asked:
+        recipe = question.recipe
+        if recipe.installable is not None:
+            reference, fragment, outputs = split_installable(recipe.installable)
+            if is_folder(reference):
+                folder = Path(reference.removeprefix("path:"))
+                return _Asked(question, ["folder", _contents(folder), fragment], outputs, folder, fragment=fragment)
+            url = self.flakes.url(reference)
+            return _Asked(question, ["flake", url, fragment], outputs, url=url, fragment=fragment)
+        source, file, speaks = nix_object(question.stage, recipe)
+        packages = question.packages
+        if packages is None and speaks:
+            packages = self.packages()
+        args = _arguments(question)
+        depends = ["code", source.path, file, recipe.attr, _described(args), packages]
+        return _Asked(question, depends, (), source=source, file=file, args=args, url=packages)
+
+    def _ask(self, asked: Sequence[_Asked]) -> list[Evaluated | BridgeError]:
+        """Ask Nix, all in one call."""
+        items: list[Item | BridgeError] = []
+        with contextlib.ExitStack() as stack:
+            connection = None
+            for one in asked:
+                try:
+                    if one.source is not None and connection is None:
+                        # Open until the evaluation has ended: it keeps what it brings from Nix's collector.
+                        connection = stack.enter_context(connect(self.nix))
+                    if one.source is not None and connection is not None:
+                        connection.add_to_store(name_part(one.source.path), "fixed:r:sha256", (), one.source.chunks())
+                    items.append(self._item(one))
+                except BridgeError as error:
+                    items.append(_explained(one, error))
+            given = [item for item in items if not isinstance(item, BridgeError)]
+            found = iter(evaluate(self.nix, given, host_system()))
+            results: list[Evaluated | BridgeError] = []
+            for one, item in zip(asked, items, strict=True):
+                result = item if isinstance(item, BridgeError) else next(found)
+                try:
+                    results.append(
+                        _explained(one, result) if isinstance(result, BridgeError) else self._keep(one, result)
+                    )
+                except BridgeError as error:
+                    results.append(error)
+            return results
+
+    def _item(self, one: _Asked) -> Item:
+        if one.source is not None:
+            recipe = one.question.recipe
+            digest = hashlib.sha256()
+            for chunk in one.source.chunks():
+                digest.update(chunk)
+            return CodeItem(one.source.path, _sri(digest.digest()), one.file, recipe.attr, one.args, one.url)
+        if one.folder is not None:
+            return FlakeItem(self._folder_url(one.folder), one.fragment)
+        assert one.url is not None
+        return FlakeItem(one.url, one.fragment)
+
+    def _folder_url(self, folder: Path) -> str:
+        """The locked URL of the folder's flake as it is now, which Nix copies to its store."""
+        root = _git_root(folder)
+        below = "" if root is None else str(folder.resolve().relative_to(root))
+        below = "" if below == "." else below
+        reference = f"path:{folder}" if root is None else f"git+file://{root}{f'?dir={below}' if below else ''}"
+        found = flake_metadata(self.nix, reference)
+        digest = hashlib.sha256()
+        for chunk in nar.pack_chunks(self.nix.real_path(found["path"])):
+            digest.update(chunk)
+        hashed = _sri(digest.digest()).replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+        modified = found.get("lastModified", 1)
+        return f"path:{found['path']}?narHash={hashed}&lastModified={modified}{f'&dir={below}' if below else ''}"
+
+    # --------------------------------------------------------------------------------- answers
+
+    def _keep(self, one: _Asked, derived: Derived) -> Evaluated:
+        """An answer of Nix's, written down for the next time."""
+        missing = [name for name in one.outputs if name not in derived.outputs and name != "*"]
+        if missing:
+            from difflib import get_close_matches
+
+            near = get_close_matches(missing[0], derived.outputs, 1)
+            raise NixEvaluationError(
+                f"there is no output {missing[0]!r}",
+                hint=f"did you mean {near[0]}?" if near else f"its outputs are {', '.join(derived.outputs)}",
+            )
+        entry = {
+            "default": derived.default if one.outputs in ((), ("*",)) else one.outputs[0],
+            "drv": derived.drv,
+            "modulo": self._modulo(derived.drv),
+            "probe": derived.probe,
+            "inputs": {} if derived.probe is None else self._inputs(derived.probe),
+        }
+        store = self._store()
+        file = self._file(one)
+        with contextlib.suppress(StoreError, OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(store, file, json.dumps(entry, sort_keys=True).encode())
+        return self._evaluated(entry)
+
+    def _known(self, one: _Asked) -> Evaluated | None:
+        """What was answered before, if it still holds."""
+        try:
+            entry = json.loads(self._file(one).read_bytes())
+            paths = [entry["drv"], *entry["inputs"], *([] if entry["probe"] is None else [entry["probe"]])]
+            if not all(STORE_PATH.fullmatch(path) and os.path.lexists(self.nix.real_path(path)) for path in paths):
+                return None
+            return self._evaluated(entry)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
+            return None
+
+    def _evaluated(self, entry: Mapping[str, Any]) -> Evaluated:
+        stdenv = None
+        if entry["probe"] is not None:
+            inputs = {path: (found["modulo"], found["outputs"]) for path, found in entry["inputs"].items()}
+            stdenv = Stdenv(self._derivation(entry["probe"])[0], inputs)
+        drv, aterm = self._derivation(entry["drv"])
+        return Evaluated(Instantiated(drv, entry["drv"], aterm, entry["modulo"]), entry["default"], stdenv)
+
+    def _given(self, path: str) -> Evaluated:
+        """A `.drv` that a stage names itself."""
+        if not STORE_PATH.fullmatch(path) or not path.endswith(DRV_SUFFIX):
+            raise StageError(f"{path!r} is no path of a .drv in the Nix store")
+        drv, aterm = self._derivation(path)
+        default = "out" if "out" in drv.outputs else next(iter(drv.outputs))
+        return Evaluated(Instantiated(drv, path, aterm, self._modulo(path)), default)
+
+    def _inputs(self, probe: str) -> dict[str, Any]:
+        """Of each derivation that a probe uses, the modulo and the outputs' paths."""
+        drv, _ = self._derivation(probe)
+        found: dict[str, Any] = {}
+        for path in drv.input_drvs:
+            used, _ = self._derivation(path)
+            outputs = {name: used.output_path(name) for name in used.outputs}
+            if None in outputs.values():
+                raise StageError(f"{path} is content-addressed, and a stdenv of such packages is not supported")
+            found[path] = {"modulo": self._modulo(path), "outputs": outputs}
+        return found
+
+    # ------------------------------------------------------------------------------ derivations
+
+    def _derivation(self, path: str) -> tuple[Derivation, bytes]:
+        try:
+            aterm = self.nix.real_path(path).read_bytes()
+        except OSError as error:
+            raise StageError(f"{path} can not be read from the Nix store: {error.strerror}") from error
+        return parse_aterm(aterm, name_part(path).removesuffix(DRV_SUFFIX)), aterm
+
+    def _modulo(self, path: str) -> str | None:
+        """The modulo of a derivation in the Nix store, for which its closure is read."""
+        pending = [path]
+        while pending:
+            top = pending[-1]
+            if top in self._modulos:
+                pending.pop()
+                continue
+            drv = self._read.get(top) or self._derivation(top)[0]
+            self._read[top] = drv
+            # A fixed output's modulo needs nothing of its inputs.
+            missing = [] if drv.is_fixed else [used for used in drv.input_drvs if used not in self._modulos]
+            if missing:
+                pending.extend(missing)
+                continue
+            pending.pop()
+            self._modulos[top] = modulo(drv, self._modulos.__getitem__)
+            del self._read[top]
+        return self._modulos[path]
+
+    def _store(self) -> Store:
+        if self._opened is None:
+            self._opened = open_store(locate(self.store, os.environ, self.flakes.file.parent))
+        return self._opened
+
+    def _file(self, one: _Asked) -> Path:
+        key = json.dumps([*one.depends, [*one.outputs], host_system(), self.nix.version_text()])
+        return self._store().root / "cache" / "evaluations" / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question, and what its answer depends on."""
+
+    question: Question
+    depends: Sequence[Any]
+    outputs: tuple[str, ...]
+    folder: Path | None = None
+    url: str | None = None
+    fragment: str = ""
+    source: SourceObject | None = None
+    file: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _arguments(question: Question) -> dict[str, Any]:
+    """The arguments of code: config, and store paths for inputs."""
+
+    def stored(path: str) -> InStore:
+        found = STORE_PATH.match(path)
+        assert found is not None
+        return InStore(found[0], path[found.end() :].lstrip("/"))
+
+    args: dict[str, Any] = dict(question.stage.config)
+    for name, paths in question.inputs.items():
+        args[name] = stored(paths) if isinstance(paths, str) else [stored(path) for path in paths]
+    return args
+
+
+def _described(value: Any) -> Any:
+    """Arguments as JSON."""
+    match value:
+        case InStore(path, below):
+            return {"store path": path, "below": below}
+        case dict():
+            return {name: _described(item) for name, item in value.items()}
+        case list():
+            return [_described(item) for item in value]
+    return value
+
+
+def _sri(digest: bytes) -> str:
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+# ---------------------------------------------------------------------------------------- folders
+
+
+def _git(folder: Path, *command: str) -> bytes | None:
+    """What a command of Git prints, or None if it fails or there is no Git."""
+    try:
+        done = subprocess.run(["git", "-C", folder, *command], capture_output=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _git_root(folder: Path) -> Path | None:
+    """The repository that a folder is in, as Nix looks for it."""
+    resolved = folder.resolve()
+    return next((one for one in (resolved, *resolved.parents) if (one / ".git").exists()), None)
+
+
+def _contents(folder: Path) -> str:
+    """A hash of all that Nix sees of the folder's flake."""
+    digest = hashlib.sha256()
+    root = _git_root(folder)
+    if root is not None:
+        # The index has a hash of each tracked file; the rest is what has changed since it was added.
+        index, changes = _git(root, "ls-files", "-s"), _git(root, "diff", "--binary", "--no-ext-diff")
+        if index is not None and changes is not None:
+            digest.update(b"%d %s %s" % (len(index), index, changes))
+            digest.update(os.fsencode(folder))
+            return digest.hexdigest()
+    if not (folder / "flake.nix").is_file():
+        raise NixEvaluationError(f"there is no flake in {folder}", hint="a flake has a file flake.nix")
+    for chunk in nar.pack_chunks(folder):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _explained(one: _Asked, error: BridgeError) -> BridgeError:
+    """The error, with the files that Nix did not see of a Git repository."""
+    root = None if one.folder is None else _git_root(one.folder)
+    untracked = None if root is None else _git(root, "ls-files", "--others", "--exclude-standard")
+    if not untracked:
+        return error
+    names = untracked.decode(errors="replace").split("\n")[:-1]
+    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    return NixEvaluationError(
+        error.message,
+        hint=f"Nix does not see files that Git does not track; untracked are {shown}: git add what it needs",
+        file=error.file,
+        line=error.line,
+    )

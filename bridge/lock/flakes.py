@@ -1,0 +1,206 @@
+"""Locked flakes: which revision and which contents a reference stands for.
+
+    "flakes": { REFERENCE: { "url": LOCKED, "locked": { narHash, lastModified, rev, … } } }
+
+A reference that is the name of an input of the project's own flake.lock follows that one: a project has one nixpkgs.
+A folder is never locked: it is the project's own, and its files are what counts.
+
+Source: Nix manual, "Lock files", "Flake references" (`command-ref/new-cli/nix3-flake`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from bridge.nix.errors import NixEvaluationError
+from bridge.nix.evaluate import FEATURES, ask
+from bridge.nix.installation import Installation
+
+from .errors import LockFileError
+from .file import read_lock, update_section
+
+__all__ = ["Flakes", "flake_metadata", "is_folder", "update_flakes"]
+
+_FLAKE_LOCK = "flake.lock"
+_NAME = re.compile(r"(?:flake:)?([A-Za-z][\w-]*)(/.*)?")
+_LOG = ("--log-format", "internal-json")
+
+
+def is_folder(reference: str) -> bool:
+    """Whether a reference means a folder of this machine, which is not locked."""
+    return reference.startswith(("/", "path:/")) and "narHash=" not in reference
+
+
+def flake_metadata(nix: Installation, reference: str) -> dict[str, Any]:
+    """What `nix flake metadata` says of a flake, which it fetches.
+
+    Raises
+    ------
+    NixEvaluationError
+        If there is no such flake, or it can not be fetched.
+    """
+    if nix.version() < (2, 4, 0):
+        raise NixEvaluationError(
+            f"Nix {nix.version_text()} has no flakes",
+            hint="install Nix 2.8 or newer, or use nix(…) in place of flake(…)",
+        )
+    command = [nix.program("nix"), "flake", "metadata", "--json", *FEATURES, *_LOG, reference]
+    found: dict[str, Any] = json.loads(ask(nix, command))
+    return found
+
+
+@dataclass(slots=True)
+class Flakes:
+    """The locked URLs of references.
+
+    Parameters
+    ----------
+    file
+        The lock file, which need not exist.
+    note
+        Gets a line for each reference that is locked now.
+    """
+
+    nix: Installation
+    file: Path
+    note: Callable[[str], None]
+    _entries: dict[str, Any] | None = field(default=None, init=False)
+
+    def url(self, reference: str) -> str:
+        """The locked URL of a reference; an unlocked one is locked now.
+
+        Raises
+        ------
+        LockFileError
+            If the lock file can not be read, or its entry is damaged.
+        NixEvaluationError
+            If the reference can not be locked.
+        """
+        if followed := _followed(self.file.parent, reference):
+            return followed
+        if self._entries is None:
+            self._entries = dict(read_lock(self.file).flakes)
+        if reference not in self._entries:
+            entry = _lock(self.nix, reference)
+            # Another process may have locked it meanwhile: then that holds.
+            kept = update_section(self.file, "flakes", lambda flakes: {reference: entry, **flakes})
+            self._entries = dict(kept.flakes)
+            self.note(f"locked the flake {reference} to {_shown(self._entries[reference])} in {self.file}")
+        entry = self._entries[reference]
+        if not isinstance(entry.get("url"), str) or not isinstance(entry.get("locked"), dict):
+            raise read_lock(self.file).error(
+                f"the entry of the flake {reference} is damaged",
+                "flakes",
+                reference,
+                hint=f"nixbridge lock --update-input {reference}",
+            )
+        return str(entry["url"])
+
+
+def update_flakes(
+    nix: Installation, file: Path, references: Iterable[str], note: Callable[[str], None] = lambda line: None
+) -> None:
+    """Lock references anew, to what they stand for now; none of them stands for all that the file has.
+
+    Raises
+    ------
+    LockFileError
+        For a reference that the project does not use.
+    NixEvaluationError
+        If one can not be locked; then nothing is changed.
+    """
+    have = read_lock(file).flakes
+    wanted = list(references) or list(have)
+    for reference in wanted:
+        if _followed(file.parent, reference):
+            raise LockFileError(
+                f"the flake {reference} is an input of the project's own {_FLAKE_LOCK}, which is followed",
+                hint=f"nix flake lock --update-input {reference}, or nix flake update {reference}",
+                file=str(file.parent / _FLAKE_LOCK),
+            )
+        if reference not in have:
+            raise LockFileError(
+                f"the flake {reference} is not locked here",
+                hint=f"there are {', '.join(have)}" if have else "realize locks a flake at its first use",
+                file=str(file),
+            )
+    new = {reference: _lock(nix, reference) for reference in wanted}
+    update_section(file, "flakes", lambda flakes: {**flakes, **new})
+    for reference, entry in new.items():
+        before, after = _shown(have[reference]), _shown(entry)
+        note(f"{reference}: {before} → {after}" if before != after else f"{reference} stays at {after}")
+
+
+def _lock(nix: Installation, reference: str) -> dict[str, Any]:
+    try:
+        found = flake_metadata(nix, reference)
+    except NixEvaluationError as error:
+        raise NixEvaluationError(f"the flake {reference} can not be locked: {error.message}", hint=error.hint) from None
+    locked = found["locked"]
+    return {"url": _pinned(found["url"], locked), "locked": locked}
+
+
+def _pinned(url: str, locked: Mapping[str, Any]) -> str:
+    """The URL with the hash of the contents, so that it is used without the network where it is in the store."""
+    for name in ("narHash", "lastModified"):
+        if name in locked and f"{name}=" not in url:
+            url += f"{'&' if '?' in url else '?'}{name}={quote(str(locked[name]), safe='')}"
+    return url
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    """What a person tells a locked flake by."""
+    locked = entry.get("locked", {})
+    return str(locked.get("rev") or locked.get("narHash") or entry.get("url"))
+
+
+def _followed(folder: Path, reference: str) -> str | None:
+    """The locked URL of the input of that name in the project's own flake.lock, if it has one."""
+    name = _NAME.fullmatch(reference)
+    try:
+        value = json.loads((folder / _FLAKE_LOCK).read_bytes())
+        if name is None or name[2] or not isinstance(value, dict):
+            return None
+        node = value["nodes"][value["root"]]["inputs"][name[1]]
+        if not isinstance(node, str):
+            return None
+        locked = value["nodes"][node]["locked"]
+        return _url_of(locked, folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _url_of(locked: Mapping[str, Any], folder: Path) -> str:
+    """The URL of what a flake.lock has as attributes.
+
+    Raises
+    ------
+    KeyError
+        For a type that is not known.
+    """
+    kind = locked["type"]
+    if kind in ("github", "gitlab", "sourcehut"):
+        url = f"{kind}:{locked['owner']}/{locked['repo']}/{locked['rev']}"
+        query = {name: locked[name] for name in ("host", "dir") if name in locked}
+    elif kind == "path":
+        url, query = f"path:{folder / locked['path']}", {}
+    elif kind in ("git", "hg"):
+        url = f"{kind}+{locked['url']}"
+        query = {name: locked[name] for name in ("rev", "ref", "dir") if name in locked}
+    elif kind in ("tarball", "file"):
+        plain: str = locked["url"]
+        url, query = (
+            (plain if plain.endswith((".zip", ".tar.gz", ".tar.xz", ".tgz", ".tar")) else f"{kind}+{plain}"),
+            {},
+        )
+    else:
+        raise KeyError(kind)
+    for name, value in query.items():
+        url += f"{'&' if '?' in url else '?'}{name}={quote(str(value), safe='/')}"
+    return _pinned(url, locked)
