@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .formats.errors import BridgeError
-    from .look.walk import realize, walk
     from .lock.evaluating import instantiate
+    from .look.walk import realize, walk
     from .realize.debug import debug
     from .realize.engine import Options
     from .realize.matchers import Candidate, best, by, every, exact, latest, only, some, top, where
     from .stages.define import fetchurl, flake, host, nix, shell, source, stage
     from .stages.plan import Plan
+    from .stages.stock import collect, fetchgit, json_file, realized, text, unpack
     from .stages.values import Stage, each, out
     from .store.layout import Store, open_store
 
@@ -37,25 +38,31 @@ __all__ = [
     "Store",
     "best",
     "by",
+    "collect",
     "debug",
     "each",
     "every",
     "exact",
+    "fetchgit",
     "fetchurl",
     "flake",
     "host",
     "instantiate",
+    "json_file",
     "latest",
     "nix",
     "only",
     "open_store",
     "out",
     "realize",
+    "realized",
     "shell",
     "some",
     "source",
     "stage",
+    "text",
     "top",
+    "unpack",
     "walk",
     "where",
 ]
@@ -70,6 +77,7 @@ _HOMES = {
     "realize.matchers": ["Candidate", "best", "by", "every", "exact", "latest", "only", "some", "top", "where"],
     "stages.define": ["fetchurl", "flake", "host", "shell", "source", "stage"],
     "stages.plan": ["Plan"],
+    "stages.stock": ["collect", "fetchgit", "json_file", "realized", "text", "unpack"],
     "stages.values": ["Stage", "each", "out"],
     "store.layout": ["Store", "open_store"],
 }

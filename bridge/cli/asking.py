@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from bridge.realize.engine import Outcome
     from bridge.stages.plan import Plan
 
-__all__ = ["cat_command", "ground_of", "listed", "log_command", "ls_command", "note_command", "tree_command"]
+__all__ = [
+    "cat_command",
+    "ground_of",
+    "is_module",
+    "listed",
+    "log_command",
+    "ls_command",
+    "note_command",
+    "tree_command",
+]
 
 _TARGET = re.compile(r"(?P<file>[^:]*\.py|[\w.]+(?=:))(?::(?P<stage>[^/]*))?(?:/(?P<below>.*))?", re.DOTALL)
 _CHUNK = 1 << 20
@@ -126,13 +135,13 @@ def ls_command(
         if of_stage:
             _print_entries(opened, of_stage, json)
             return
-        if _is_module(opened, target):
+        if is_module(opened, target):
             _ls_target(target, None, settings, store, builder, json)
             return
     _ls_files(ground_of(opened), _spot(opened, target, settings, store, builder), long, json)
 
 
-def _is_module(store: Store, name: str) -> bool:
+def is_module(store: Store, name: str) -> bool:
     """Whether a name that is neither a stage nor an id is a Python module's."""
     if any(one.id.startswith(name.partition("^")[0]) for one in listed(store)):
         return False
@@ -448,7 +457,7 @@ def _log(ground: Ground, one: Entry) -> str:
 
         text = read_log(ground.nix, record.drv) if ground.nix is not None else None
     else:
-        file = ground.store.logs / record.log if record.log else None
+        file = ground.store.log_file(record.log) if record.log else None
         text = file.read_text(errors="replace") if file is not None and file.exists() else None
     if text is None:
         raise TargetError(f"there is no log of the realization {one.id} of {name_part(one.drv)}")

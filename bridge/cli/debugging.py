@@ -98,9 +98,9 @@ def enter_target(
         raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings or ())
     opened = open_located(store, target)
-    nix = None if builder == "local" and not any(node.foreign for node in plan.nodes) else find_nix()
+    nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
     options = Options(builder=cast(Builder, builder))
-    with Progress(len(plan.nodes)) as progress:
+    with Progress(plan.nodes) as progress:
         return debug(plan, store=opened, nix=nix, options=options, index=index, register=register, report=progress)
 
 

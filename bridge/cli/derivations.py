@@ -110,7 +110,7 @@ def reader(beside: Path | None) -> Callable[[str], bytes]:
         folders.append(str(beside.parent))
     # Where there is no store yet, there is nothing in it.
     with contextlib.suppress(StoreError):
-        folders.append(str(open_located(None, create=False).objects))
+        folders += [str(one.objects) for one in open_located(None, create=False).layers]
 
     def read(path: str) -> bytes:
         base = base_name(path)

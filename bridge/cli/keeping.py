@@ -64,7 +64,7 @@ def _places(store: Store, reference: str, settings: list[str], builder: str, opt
     path = roots.object_at(store, str(Path(reference).resolve() if "/" in reference else reference))
     if path is not None:
         found = [path]
-    elif _is_target(reference):
+    elif _is_target(store, reference):
         from .looking import look
         from .realizing import target_paths
 
@@ -85,8 +85,10 @@ def _refuse_unrealized(target: str, missing: list[str]) -> None:
         raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
 
 
-def _is_target(text: str) -> bool:
-    return ":" in text or text.endswith(".py") or (not text.startswith(".") and "." in text and "/" not in text)
+def _is_target(store: Store, text: str) -> bool:
+    """Whether stages are named, of a file or of a module; a tag may have dots as well."""
+    is_module = "." in text and "/" not in text and not text.startswith(".")
+    return ":" in text or text.endswith(".py") or (is_module and roots.tagged(store, text) is None)
 
 
 def tag_command(
@@ -125,7 +127,7 @@ def tag_command(
 
 
 def _one_chosen(store: Store, reference: str, option: str | None) -> Realization:
-    if not _is_target(reference):
+    if not _is_target(store, reference):
         return realization_named(store, reference)
     from .looking import look
 

@@ -8,21 +8,13 @@ from typing import cast, get_args
 
 import typer
 
+from bridge.look.kinds import KINDS
 from bridge.realize.choosing import matcher_of
 from bridge.realize.engine import Options, Outcome, realize
 from bridge.realize.places import Places
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import (
-    Builder,
-    FetchRecipe,
-    HostRecipe,
-    NixRecipe,
-    PythonRecipe,
-    Recipe,
-    ShellRecipe,
-    SourceRecipe,
-)
+from bridge.stages.values import Builder
 from bridge.store.layout import Store
 
 from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
@@ -30,29 +22,25 @@ from .realizing import stage_json, target_paths
 from .render import paint, print_json, size, table
 from .setting import find_nix, open_located, plan_of
 
-__all__ = ["look", "path_command", "show_command", "verify_command"]
-
-_KINDS: dict[type[Recipe], str] = {
-    PythonRecipe: "python",
-    ShellRecipe: "shell",
-    FetchRecipe: "fetch",
-    SourceRecipe: "source",
-    HostRecipe: "host",
-    NixRecipe: "nix",
-}
+__all__ = ["look", "look_options", "path_command", "show_command", "verify_command"]
 
 
 def look(
     target: str, settings: Sequence[str] | None, store: str | None, builder: str = "auto"
 ) -> tuple[Plan, Store, Outcome, Places]:
-    if builder not in get_args(Builder):
-        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
+    options = look_options(builder)
     plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     nix = find_nix()
-    options = Options(dry_run=True, builder=cast(Builder, builder))
     outcome = realize(plan, opened, nix=nix, options=options)
     return plan, opened, outcome, Places(opened, nix)
+
+
+def look_options(builder: str) -> Options:
+    """How to look at a plan: what there is, as it would be built."""
+    if builder not in get_args(Builder):
+        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
+    return Options(dry_run=True, builder=cast(Builder, builder))
 
 
 def show_command(
@@ -69,7 +57,7 @@ def show_command(
             [
                 {
                     **stage_json(node, outcome),
-                    "kind": _KINDS[type(node.stage.recipe)],
+                    "kind": KINDS[type(node.stage.recipe)],
                     "inputs": [used.path for used in node.inputs],
                     "file": node.stage.place.file,
                     "line": node.stage.place.line,
@@ -84,7 +72,7 @@ def show_command(
         found = choice.candidates if choice is not None else outcome.candidates.get(node, ())
         have = "" if node.source is not None else str(len(found))
         match = "" if node.source is not None else repr(matcher_of(node))
-        rows.append([node.label, _KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
+        rows.append([node.label, KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
     print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
 
 
@@ -139,6 +127,7 @@ def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
                 "records": report.records,
                 "findings": [{"path": one.path, "message": one.message} for one in report.findings],
                 "rubbish": report.rubbish,
+                "below": sorted(report.below),
             }
         )
     else:
@@ -146,6 +135,7 @@ def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
             print(f"{paint('wrong:', 'red', sys.stdout)} {one.path}: {one.message}")
         state = f"{len(report.findings)} wrong" if report.findings else "clean"
         rubbish = f", {len(report.rubbish)} left by dead processes" if report.rubbish else ""
+        rubbish += f", {len(report.below)} objects taken from below" if report.below else ""
         print(
             f"{opened.root}: {report.objects} objects ({size(report.size)}), {report.records} records: {state}{rubbish}"
         )

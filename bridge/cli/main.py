@@ -25,6 +25,7 @@ COMMANDS = Group(
             "realize": "realizing:realize_command",
             "check": "checking:check_command",
             "adopt": "checking:adopt_command",
+            "run-md": "literate:run_md_command",
         },
         "Enter": {
             "debug": "debugging:debug_command",
@@ -44,6 +45,8 @@ COMMANDS = Group(
             "note": "asking:note_command",
             "diff": "comparing:diff_command",
             "why": "comparing:why_command",
+            "report": "reporting:report_command",
+            "ui": "reporting:ui_command",
         },
         "Keep": {
             "link": "keeping:link_command",

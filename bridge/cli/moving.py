@@ -121,7 +121,9 @@ def copy_command(
     from bridge.store.packs import copy
 
     source = open_located(from_ or store, what[0], create=False)
-    target = open_located(to or store, what[0])
+    source = source.own if from_ else source
+    # What only lies below it must be copied as well.
+    target = open_located(to or store, what[0]).own
     with _elsewhere() as elsewhere:
         contents = _gathered(source, what, settings, chosen, elsewhere)
     with _progress("copied", contents.size) as show:
@@ -165,8 +167,9 @@ def _store_path(store: Store, text: str) -> str | None:
     if path.suffix == ".py" or not os.path.lexists(path):
         return None
     inside = path.resolve()
-    if inside.is_relative_to(store.objects) and inside != store.objects:
-        return f"{STORE_DIR}/{inside.relative_to(store.objects).parts[0]}"
+    for objects in (one.objects for one in store.layers):
+        if inside.is_relative_to(objects) and inside != objects:
+            return f"{STORE_DIR}/{inside.relative_to(objects).parts[0]}"
     found = STORE_PATH.search(str(inside))
     return found[0] if found is not None else None
 

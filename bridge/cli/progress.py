@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bridge.realize.events import (
+    Aside,
     Chosen,
     Event,
     Failed,
@@ -27,9 +29,11 @@ from bridge.realize.matchers import Candidate, Matcher
 from bridge.realize.matchers import shown as shown_matcher
 from bridge.stages.plan import Node
 
-from .render import age, dim, duration, number, paint, table
+from .live import Board, host_of, label_of
+from .render import age, dim, duration, number, paint, size, table
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
 
 __all__ = ["Progress", "candidate_table"]
@@ -44,18 +48,23 @@ class Progress:
     `quiet`, failures and notes only.
     """
 
-    def __init__(self, total: int, *, logs: bool = False, quiet: bool = False, live: bool = True) -> None:
-        self._total = total
+    def __init__(self, nodes: Sequence[Node], *, logs: bool = False, quiet: bool = False, live: bool = True) -> None:
+        self._total = len(nodes)
         self._logs = logs
         self._quiet = quiet
+        # Two locks: the live view's thread takes the first while it holds the terminal.
         self._lock = threading.Lock()
+        self._printing = threading.Lock()
         self._begun = time.monotonic()
-        self._running: dict[tuple[Node, int], tuple[float, str]] = {}
+        self._board = Board(nodes)
         self._chosen = 0
         self._made = 0
         self._failed = 0
+        self._downloads: list[int] = []
+        self._console: Console | None = None
         self._live: Live | None = None
-        self._is_live = sys.stderr is not None and sys.stderr.isatty() and not quiet and live
+        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._is_live = terminal and not quiet and live
 
     def __enter__(self) -> Progress:
         return self
@@ -68,43 +77,45 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take one event; from any thread."""
-        with self._lock:
-            line = self._take(event)
+        with self._printing:
+            with self._lock:
+                line = self._take(event)
             if line is not None:
                 self._print(line)
-            if self._is_live and self._running and self._live is None:
+            if self._is_live and self._board and self._live is None:
                 self._start_live()
 
     def _take(self, event: Event) -> str | None:
         match event:
             case Started(node, where, index):
-                self._running[node, index] = (time.monotonic(), where)
-                return None if self._quiet or self._is_live else f"{_label(node, index)} running ({where})"
+                self._board.start(node, index, where)
+                return None if self._quiet or self._is_live else f"{label_of(node, index)} running ({where})"
             case Phase(node, name):
-                for key, (begun, _) in self._running.items():
-                    if key[0] is node:
-                        self._running[key] = (begun, name)
+                self._board.phase(node, name)
             case Line(node, text):
+                self._board.line(node, text)
                 return f"{dim(node.label + ' │')} {text}" if self._logs and not self._quiet else None
+            case Aside():
+                return self._take_aside(event)
             case Finished(node, realization):
-                self._running.pop((node, realization.index), None)
+                self._board.end(node, realization.index)
                 if realization.result != "done":
                     self._failed += 1
                     message = (realization.error or {"message": realization.result})["message"].splitlines()[0]
                     return (
-                        f"{paint('✘', 'red')} {_label(node, realization.index)}: {message} (kept as {realization.id})"
+                        f"{paint('✘', 'red')} {label_of(node, realization.index)}: {message} (kept as {realization.id})"
                     )
                 self._made += 1
                 if not self._quiet:
                     took = duration(realization.stopped - realization.started)
                     shown = "".join(f" {name}={number(value)}" for name, value in realization.metrics.items())
-                    return f"{paint('✔', 'green')} {_label(node, realization.index)}{shown} {dim(took)}"
+                    return f"{paint('✔', 'green')} {label_of(node, realization.index)}{shown} {dim(took)}"
             case Failed(node, error):
                 self._failed += 1
-                self._drop(node)
+                self._board.end(node)
                 return f"{paint('✘', 'red')} {node.label}: {error.message.splitlines()[0]}"
             case Retrying(node, error, seconds):
-                self._drop(node)
+                self._board.end(node)
                 said = error.message.splitlines()[0]
                 return f"{paint('⟳', 'yellow')} {node.label}: {said}; again in {duration(seconds)}"
             case Skipped(node, because):
@@ -119,9 +130,18 @@ class Progress:
                 return f"{paint('note:', 'yellow')} {text}"
         return None
 
-    def _drop(self, node: Node) -> None:
-        for key in [key for key in self._running if key[0] is node]:
-            del self._running[key]
+    def _take_aside(self, aside: Aside) -> str | None:
+        is_new, seconds = self._board.aside(aside)
+        if aside.what == "download":
+            if not aside.ended:
+                return None
+            self._downloads.append(aside.done)
+            source = f" from {host_of(aside.source)}" if aside.source else ""
+            shown = f"{paint('↓', 'cyan')} {aside.name} {size(aside.done)}{source} {dim(duration(seconds))}"
+            return None if self._quiet or self._is_live else shown
+        if self._logs and not self._quiet and aside.line and not aside.ended:
+            return f"{dim(aside.name + ' │')} {aside.line}"
+        return f"{aside.name} running (nix)" if is_new and not self._quiet and not self._is_live else None
 
     def _print(self, line: str) -> None:
         if self._live is not None:
@@ -139,27 +159,24 @@ class Progress:
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(stderr=True), get_renderable=self._view, refresh_per_second=8, transient=True)
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, get_renderable=self._view, refresh_per_second=8, transient=True)
         self._live.start()
 
     def _view(self) -> Any:
         from rich.text import Text
 
-        now = time.monotonic()
-        lines = [
-            f"  {paint('⏵', 'blue')} {_label(node, index)} {dim(where)} {duration(now - begun)}"
-            for (node, index), (begun, where) in list(self._running.items())
-        ]
-        failed = f", {self._failed} failed" if self._failed else ""
-        lines.append(
-            dim(f"  {self._chosen}/{self._total} stages, {self._made} realizations made{failed}, ")
-            + dim(duration(now - self._begun))
-        )
-        return Text.from_ansi("\n".join(lines))
-
-
-def _label(node: Node, index: int) -> str:
-    return f"{node.label}[{index}]" if node.stage.policy.realizations > 1 or index else node.label
+        assert self._console is not None
+        with self._lock:
+            # The summary, and a line for the cursor.
+            lines = self._board.lines(max(self._console.height - 2, 1))
+            failed = f", {self._failed} failed" if self._failed else ""
+            fetched = f", {len(self._downloads)} downloads ({size(sum(self._downloads))})" if self._downloads else ""
+            lines.append(
+                dim(f"{self._chosen}/{self._total} stages, {self._made} realizations made{failed}{fetched}, ")
+                + dim(duration(time.monotonic() - self._begun))
+            )
+        return Text.from_ansi("\n".join(f"  {line}" for line in lines), no_wrap=True, overflow="ellipsis")
 
 
 def candidate_table(node: Node, matcher: Matcher, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> str:

@@ -100,7 +100,7 @@ def realize_command(
         raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings, store)
     opened = open_located(store, target)
-    nix = None if builder == "local" and not any(node.foreign for node in plan.nodes) else find_nix()
+    nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
     pins = None
     if locked:
         from .locking import Locked
@@ -128,7 +128,7 @@ def realize_command(
     if pdb:
         options = replace(options, jobs=1)
     if executor == "fork" or dry_run:
-        with Progress(len(plan.nodes), logs=print_logs, quiet=json, live=not pdb) as progress:
+        with Progress(plan.nodes, logs=print_logs, quiet=json, live=not pdb) as progress:
             outcome = realize(plan, opened, nix=nix, options=options, report=progress)
     else:
         # Imported late, like Dask itself: what runs here needs none of it.
@@ -136,7 +136,7 @@ def realize_command(
 
         with (
             executor_named(executor, jobs) as named,
-            Progress(len(plan.nodes), logs=print_logs, quiet=json) as progress,
+            Progress(plan.nodes, logs=print_logs, quiet=json) as progress,
         ):
             options = replace(options, jobs=named.jobs)
             outcome = realize(plan, opened, nix=nix, options=options, report=progress, executor=named.executor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bridge.nix.installation import Installation, find
 from bridge.stages.errors import TargetError
 from bridge.store.errors import StoreError
-from bridge.store.layout import Store, locate, open_store
+from bridge.store.layout import Store, locate, locate_lower, open_store
 
 if TYPE_CHECKING:
     from bridge.stages.plan import Plan
@@ -37,10 +37,13 @@ def open_located(option: str | None, target: str | None = None, *, create: bool 
     StoreError
         Without `create`, if there is none.
     """
-    root = locate(option, os.environ, target_folder(target))
-    if not create and not (root / "info").is_dir():
+    project = target_folder(target)
+    root = locate(option, os.environ, project)
+    lower = locate_lower(os.environ, project)
+    # Whoever only asks need not have one of his own yet.
+    if not create and not lower and not (root / "info").is_dir():
         raise StoreError(f"there is no store at {root}", hint="name another one with --store or NIXBRIDGE_STORE")
-    return open_store(root)
+    return open_store(root, lower)
 
 
 def find_nix() -> Installation | None:
@@ -79,13 +82,12 @@ def realization_named(store: Store, beginning: str) -> Realization:
     TargetError
         If there is none, or are several.
     """
-    from bridge.formats.store_path import base_name
     from bridge.store.roots import tagged
-    from bridge.store.trace import find_realizations, read_file
+    from bridge.store.trace import find_realizations, find_record
 
     named = tagged(store, beginning)
     if named is not None:
-        one = read_file(f"{store.trace}/{base_name(named[0])}", named[1])
+        one = find_record(store, *named)
         if one is not None:
             return one
     found = find_realizations(store, beginning)

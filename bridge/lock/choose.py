@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bridge.realize.engine import Outcome
 from bridge.realize.matchers import shown
 from bridge.stages.plan import Node, Plan, resolve
 from bridge.store.layout import Store
-from bridge.store.trace import read_file, record
+from bridge.store.trace import find_record, record
 
 from .cache import COMPRESSIONS, fetch_archive, find_narinfo
 from .errors import CacheError, LockMismatchError, NotPinnableError
@@ -38,9 +39,14 @@ def labels_of(plan: Plan) -> dict[Node, str]:
     nodes = [node for node in plan.nodes if node.instantiated is not None and not node.foreign]
     found: dict[str, Node] = {}
     for node in nodes:
-        label = node.label if node.label not in found else f"{node.label} {os.path.basename(node.path)[:8]}"
-        found[label] = node
+        # Two policies of one stage have the digits in common as well.
+        names = chain((node.label, f"{node.label} {os.path.basename(node.path)[:8]}"), _numbered(node))
+        found[next(name for name in names if name not in found)] = node
     return {node: label for label, node in found.items()}
+
+
+def _numbered(node: Node) -> Iterator[str]:
+    return (f"{node.label} {os.path.basename(node.path)[:8]} {number}" for number in count(2))
 
 
 # ----------------------------------------------------------------------------------------- pinning
@@ -179,9 +185,13 @@ def changes(plan: Plan, pins: Mapping[str, Pin], *, gone: Callable[[str], bool] 
 
 
 def _pin_of(pins: Mapping[str, Pin], node: Node, label: str) -> Pin | None:
-    # The label tells variants apart within one plan: in another, the same stage may have another one.
-    same = next((pin for pin in pins.values() if pin.derivation == node.path), None)
-    return same or pins.get(label)
+    # Labels tell variants apart within one plan: in another, the same stage may have another label.
+    same = [pin for pin in pins.values() if pin.derivation == node.path]
+    if len(same) < 2:
+        return same[0] if same else pins.get(label)
+    # Several policies of one derivation: the one with this matcher, and of those the one with this label.
+    matcher = shown(matcher_of(node))
+    return max(same, key=lambda pin: (pin.matcher == matcher, pin.label == label))
 
 
 def _other_inputs(plan: Plan, pins: Mapping[str, Pin], labels: Mapping[Node, str], node: Node, pin: Pin) -> str | None:
@@ -251,7 +261,7 @@ def bring(plan: Plan, pins: Mapping[str, Pin], store: Store, objects: Objects, r
             for output in one.outputs.values():
                 if objects.find(output.info.path) is None:
                     _fetch(node, output, pin.caches if pin is not None else (), store, objects, report)
-            if read_file(f"{store.trace}/{os.path.basename(one.realization.drv)}", one.realization.id) is None:
+            if find_record(store, one.realization.drv, one.realization.id) is None:
                 record(store, replace(one.realization, id=""))
 
 

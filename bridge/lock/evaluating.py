@@ -11,21 +11,19 @@ the closure of the derivation.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bridge.formats import nar
-from bridge.formats.derivation import DRV_SUFFIX, Derivation, Instantiated, modulo, parse_aterm
+from bridge.formats.derivation import DRV_SUFFIX, Instantiated
 from bridge.formats.errors import BridgeError, FormatError
+from bridge.formats.hashes import Hash
 from bridge.formats.store_path import STORE_PATH, name_part
 from bridge.nix.client import connect
 from bridge.nix.errors import NixEvaluationError
@@ -41,8 +39,10 @@ from bridge.store.durable import write_file
 from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, open_store
 
+from .derivations import Derivations
 from .file import LOCK_NAME
-from .flakes import Flakes, flake_metadata, is_folder
+from .flakes import Flakes, at_hand
+from .folders import contents, folder_url, is_folder, untracked
 
 __all__ = ["NixEvaluator", "evaluator_of", "instantiate"]
 
@@ -105,13 +105,16 @@ class NixEvaluator:
     flakes: Flakes
     store: str | None = None
     _opened: Store | None = None
-    _modulos: dict[str, str | None] = field(default_factory=dict)
-    _read: dict[str, Derivation] = field(default_factory=dict)
+    _derivations: Derivations = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._derivations = Derivations(self.nix)
 
     def packages(self) -> str:
         return self.flakes.url(_PACKAGES)
 
     def evaluate(self, questions: Sequence[Question]) -> Sequence[Evaluated | BridgeError]:
+        self.nix.check_store_dir()
         answers: list[Evaluated | BridgeError | None] = [None] * len(questions)
         asked: list[tuple[int, _Asked]] = []
         for number, question in enumerate(questions):
@@ -140,7 +143,7 @@ class NixEvaluator:
             reference, fragment, outputs = split_installable(recipe.installable)
             if is_folder(reference):
                 folder = Path(reference.removeprefix("path:"))
-                return _Asked(question, ["folder", _contents(folder), fragment], outputs, folder, fragment=fragment)
+                return _Asked(question, ["folder", contents(folder), fragment], outputs, folder, fragment=fragment)
             url = self.flakes.url(reference)
             return _Asked(question, ["flake", url, fragment], outputs, url=url, fragment=fragment)
         source, file, speaks = nix_object(question.stage, recipe)
@@ -182,28 +185,17 @@ class NixEvaluator:
     def _item(self, one: _Asked) -> Item:
         if one.source is not None:
             recipe = one.question.recipe
+            packages = None if one.url is None else at_hand(self.nix, one.url)
             digest = hashlib.sha256()
             for chunk in one.source.chunks():
                 digest.update(chunk)
-            return CodeItem(one.source.path, _sri(digest.digest()), one.file, recipe.attr, one.args, one.url)
+            return CodeItem(
+                one.source.path, Hash("sha256", digest.digest()).sri, one.file, recipe.attr, one.args, packages
+            )
         if one.folder is not None:
-            return FlakeItem(self._folder_url(one.folder), one.fragment)
+            return FlakeItem(folder_url(self.nix, one.folder), one.fragment)
         assert one.url is not None
-        return FlakeItem(one.url, one.fragment)
-
-    def _folder_url(self, folder: Path) -> str:
-        """The locked URL of the folder's flake as it is now, which Nix copies to its store."""
-        root = _git_root(folder)
-        below = "" if root is None else str(folder.resolve().relative_to(root))
-        below = "" if below == "." else below
-        reference = f"path:{folder}" if root is None else f"git+file://{root}{f'?dir={below}' if below else ''}"
-        found = flake_metadata(self.nix, reference)
-        digest = hashlib.sha256()
-        for chunk in nar.pack_chunks(self.nix.real_path(found["path"])):
-            digest.update(chunk)
-        hashed = _sri(digest.digest()).replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
-        modified = found.get("lastModified", 1)
-        return f"path:{found['path']}?narHash={hashed}&lastModified={modified}{f'&dir={below}' if below else ''}"
+        return FlakeItem(at_hand(self.nix, one.url), one.fragment)
 
     # --------------------------------------------------------------------------------- answers
 
@@ -221,7 +213,7 @@ class NixEvaluator:
         entry = {
             "default": derived.default if one.outputs in ((), ("*",)) else one.outputs[0],
             "drv": derived.drv,
-            "modulo": self._modulo(derived.drv),
+            "modulo": self._derivations.modulo(derived.drv),
             "probe": derived.probe,
             "inputs": {} if derived.probe is None else self._inputs(derived.probe),
         }
@@ -247,58 +239,29 @@ class NixEvaluator:
         stdenv = None
         if entry["probe"] is not None:
             inputs = {path: (found["modulo"], found["outputs"]) for path, found in entry["inputs"].items()}
-            stdenv = Stdenv(self._derivation(entry["probe"])[0], inputs)
-        drv, aterm = self._derivation(entry["drv"])
+            stdenv = Stdenv(self._derivations.read(entry["probe"])[0], inputs)
+        drv, aterm = self._derivations.read(entry["drv"])
         return Evaluated(Instantiated(drv, entry["drv"], aterm, entry["modulo"]), entry["default"], stdenv)
 
     def _given(self, path: str) -> Evaluated:
         """A `.drv` that a stage names itself."""
         if not STORE_PATH.fullmatch(path) or not path.endswith(DRV_SUFFIX):
             raise StageError(f"{path!r} is no path of a .drv in the Nix store")
-        drv, aterm = self._derivation(path)
+        drv, aterm = self._derivations.read(path)
         default = "out" if "out" in drv.outputs else next(iter(drv.outputs))
-        return Evaluated(Instantiated(drv, path, aterm, self._modulo(path)), default)
+        return Evaluated(Instantiated(drv, path, aterm, self._derivations.modulo(path)), default)
 
     def _inputs(self, probe: str) -> dict[str, Any]:
         """Of each derivation that a probe uses, the modulo and the outputs' paths."""
-        drv, _ = self._derivation(probe)
+        drv, _ = self._derivations.read(probe)
         found: dict[str, Any] = {}
         for path in drv.input_drvs:
-            used, _ = self._derivation(path)
+            used, _ = self._derivations.read(path)
             outputs = {name: used.output_path(name) for name in used.outputs}
             if None in outputs.values():
                 raise StageError(f"{path} is content-addressed, and a stdenv of such packages is not supported")
-            found[path] = {"modulo": self._modulo(path), "outputs": outputs}
+            found[path] = {"modulo": self._derivations.modulo(path), "outputs": outputs}
         return found
-
-    # ------------------------------------------------------------------------------ derivations
-
-    def _derivation(self, path: str) -> tuple[Derivation, bytes]:
-        try:
-            aterm = self.nix.real_path(path).read_bytes()
-        except OSError as error:
-            raise StageError(f"{path} can not be read from the Nix store: {error.strerror}") from error
-        return parse_aterm(aterm, name_part(path).removesuffix(DRV_SUFFIX)), aterm
-
-    def _modulo(self, path: str) -> str | None:
-        """The modulo of a derivation in the Nix store, for which its closure is read."""
-        pending = [path]
-        while pending:
-            top = pending[-1]
-            if top in self._modulos:
-                pending.pop()
-                continue
-            drv = self._read.get(top) or self._derivation(top)[0]
-            self._read[top] = drv
-            # A fixed output's modulo needs nothing of its inputs.
-            missing = [] if drv.is_fixed else [used for used in drv.input_drvs if used not in self._modulos]
-            if missing:
-                pending.extend(missing)
-                continue
-            pending.pop()
-            self._modulos[top] = modulo(drv, self._modulos.__getitem__)
-            del self._read[top]
-        return self._modulos[path]
 
     def _store(self) -> Store:
         if self._opened is None:
@@ -351,53 +314,11 @@ def _described(value: Any) -> Any:
     return value
 
 
-def _sri(digest: bytes) -> str:
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-# ---------------------------------------------------------------------------------------- folders
-
-
-def _git(folder: Path, *command: str) -> bytes | None:
-    """What a command of Git prints, or None if it fails or there is no Git."""
-    try:
-        done = subprocess.run(["git", "-C", folder, *command], capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def _git_root(folder: Path) -> Path | None:
-    """The repository that a folder is in, as Nix looks for it."""
-    resolved = folder.resolve()
-    return next((one for one in (resolved, *resolved.parents) if (one / ".git").exists()), None)
-
-
-def _contents(folder: Path) -> str:
-    """A hash of all that Nix sees of the folder's flake."""
-    digest = hashlib.sha256()
-    root = _git_root(folder)
-    if root is not None:
-        # The index has a hash of each tracked file; the rest is what has changed since it was added.
-        index, changes = _git(root, "ls-files", "-s"), _git(root, "diff", "--binary", "--no-ext-diff")
-        if index is not None and changes is not None:
-            digest.update(b"%d %s %s" % (len(index), index, changes))
-            digest.update(os.fsencode(folder))
-            return digest.hexdigest()
-    if not (folder / "flake.nix").is_file():
-        raise NixEvaluationError(f"there is no flake in {folder}", hint="a flake has a file flake.nix")
-    for chunk in nar.pack_chunks(folder):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _explained(one: _Asked, error: BridgeError) -> BridgeError:
     """The error, with the files that Nix did not see of a Git repository."""
-    root = None if one.folder is None else _git_root(one.folder)
-    untracked = None if root is None else _git(root, "ls-files", "--others", "--exclude-standard")
-    if not untracked:
+    names = [] if one.folder is None else untracked(one.folder)
+    if not names:
         return error
-    names = untracked.decode(errors="replace").split("\n")[:-1]
     shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
     return NixEvaluationError(
         error.message,

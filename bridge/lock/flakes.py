@@ -11,13 +11,16 @@ Source: Nix manual, "Lock files", "Flake references" (`command-ref/new-cli/nix3-
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from bridge.formats.hashes import Hash
+from bridge.formats.store_path import source_path
 from bridge.nix.errors import NixEvaluationError
 from bridge.nix.evaluate import FEATURES, ask
 from bridge.nix.installation import Installation
@@ -25,16 +28,11 @@ from bridge.nix.installation import Installation
 from .errors import LockFileError
 from .file import read_lock, update_section
 
-__all__ = ["Flakes", "flake_metadata", "is_folder", "update_flakes"]
+__all__ = ["Flakes", "at_hand", "flake_metadata", "update_flakes", "with_query"]
 
 _FLAKE_LOCK = "flake.lock"
 _NAME = re.compile(r"(?:flake:)?([A-Za-z][\w-]*)(/.*)?")
 _LOG = ("--log-format", "internal-json")
-
-
-def is_folder(reference: str) -> bool:
-    """Whether a reference means a folder of this machine, which is not locked."""
-    return reference.startswith(("/", "path:/")) and "narHash=" not in reference
 
 
 def flake_metadata(nix: Installation, reference: str) -> dict[str, Any]:
@@ -148,10 +146,28 @@ def _lock(nix: Installation, reference: str) -> dict[str, Any]:
 
 def _pinned(url: str, locked: Mapping[str, Any]) -> str:
     """The URL with the hash of the contents, so that it is used without the network where it is in the store."""
-    for name in ("narHash", "lastModified"):
-        if name in locked and f"{name}=" not in url:
-            url += f"{'&' if '?' in url else '?'}{name}={quote(str(locked[name]), safe='')}"
+    return with_query(url, {name: locked[name] for name in ("narHash", "lastModified") if name in locked})
+
+
+def with_query(url: str, query: Mapping[str, Any]) -> str:
+    """The URL with these parameters, of which it may have some already."""
+    for name, value in query.items():
+        if f"{name}=" not in url.partition("?")[2]:
+            url += f"{'&' if '?' in url else '?'}{name}={quote(str(value), safe='/')}"
     return url
+
+
+def at_hand(nix: Installation, url: str) -> str:
+    """The locked URL of a folder as the one of its copy in the Nix store, if that is there; others as they are.
+
+    Nix itself (2.24 and later) reads the folder again, and fails where it has gone.
+    """
+    place, _, query = url.partition("?")
+    hashed = next((unquote(one[8:]) for one in query.split("&") if one.startswith("narHash=")), None)
+    if not place.startswith("path:") or hashed is None:
+        return url
+    stored = source_path("source", Hash.parse(hashed).hex)
+    return f"path:{stored}?{query}" if os.path.lexists(nix.real_path(stored)) else url
 
 
 def _shown(entry: Mapping[str, Any]) -> str:
@@ -201,6 +217,4 @@ def _url_of(locked: Mapping[str, Any], folder: Path) -> str:
         )
     else:
         raise KeyError(kind)
-    for name, value in query.items():
-        url += f"{'&' if '?' in url else '?'}{name}={quote(str(value), safe='/')}"
-    return _pinned(url, locked)
+    return _pinned(with_query(url, query), locked)

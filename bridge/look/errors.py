@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bridge.formats.errors import BridgeError
 
-__all__ = ["DataError", "NoRealizationError", "UnknownNameError", "unknown"]
+__all__ = ["BlockError", "DataError", "MarkdownError", "NoRealizationError", "UnknownNameError", "unknown"]
 
 _LISTED = 20
 
@@ -22,6 +22,18 @@ class NoRealizationError(BridgeError, IndexError, AttributeError):
 
 class DataError(BridgeError):
     """A file that is not of the format that it is read as."""
+
+
+class MarkdownError(BridgeError):
+    """A Markdown document with a block that can not be run as it is written."""
+
+
+class BlockError(BridgeError):
+    """A block of a Markdown document that failed; `log_tail` is what it printed last."""
+
+    def __init__(self, message: str, *, log_tail: Sequence[str] = (), file: str, line: int) -> None:
+        super().__init__(message, file=file, line=line)
+        self.log_tail = list(log_tail)
 
 
 def unknown(what: str, name: str, there: Iterable[str]) -> UnknownNameError:

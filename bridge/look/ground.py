@@ -26,7 +26,7 @@ from bridge.realize.places import Places
 from bridge.store.catalogue import Entry, entries
 from bridge.store.errors import RecordError
 from bridge.store.layout import Store
-from bridge.store.trace import Realization, read_file
+from bridge.store.trace import Realization, find_record
 
 from .parts import Parts, parts_of
 
@@ -60,6 +60,13 @@ class Ground:
     _makers: dict[str, list[Entry]] = field(default_factory=dict)
     _users: dict[str, list[str]] | None = None
 
+    def again(self) -> Ground:
+        """The same for a later look: realizations are listed again, what can not change is not read again."""
+        found = Ground(self.store, self.nix, self.known, _parts=self._parts, _records=self._records)
+        # One that was nowhere may be somewhere by now.
+        found._derivations.update((path, one) for path, one in self._derivations.items() if one is not None)
+        return found
+
     # ---------------------------------------------------------------------------------- objects
 
     def find(self, path: str) -> Path | None:
@@ -68,7 +75,7 @@ class Ground:
 
     def lies(self, path: str) -> Path:
         """Where an object lies, or would lie."""
-        return self.find(path) or self.store.real_path(path)
+        return self.find(path) or self.store.place_of(path)
 
     # ------------------------------------------------------------------------------ derivations
 
@@ -82,7 +89,7 @@ class Ground:
         return self._derivations[path]
 
     def _contents(self, path: str) -> bytes | None:
-        files = [str(self.store.real_path(path))]
+        files = [str(self.store.place_of(path))]
         if self.nix is not None:
             files.append(str(self.nix.real_path(path)))
         for file in files:
@@ -136,10 +143,9 @@ class Ground:
             If it is damaged or gone.
         """
         if one.id not in self._records:
-            folder = f"{self.store.root}/trace/{base_name(one.drv)}"
-            found = read_file(folder, one.id)
+            found = find_record(self.store, one.drv, one.id)
             if found is None:
-                raise RecordError(f"the record {folder}/{one.id}.json is gone")
+                raise RecordError(f"the record {self.store.trace}/{base_name(one.drv)}/{one.id}.json is gone")
             self._records[one.id] = found
         return self._records[one.id]
 

@@ -119,7 +119,7 @@ def _store_path(ground: Ground, text: str) -> tuple[str, str]:
     """The store path that a path is, lies below or links to, and what is below it."""
     if text.startswith(f"{STORE_DIR}/"):
         return _split(text.removeprefix(f"{STORE_DIR}/"), text)
-    stores = [str(ground.store.objects)]
+    stores = [str(one.objects) for one in ground.store.layers]
     if ground.nix is not None:
         stores.append(os.path.realpath(ground.nix.real_path(STORE_DIR)))
     place = os.path.abspath(text)

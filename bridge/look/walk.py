@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from bridge.formats.store_path import name_part
 from bridge.nix.installation import Installation, find
 from bridge.store.catalogue import Entry
-from bridge.store.layout import Store, locate, open_store
+from bridge.store.layout import Store, open_located
 from bridge.store.trace import Realization
 
 from .errors import DataError, NoRealizationError, unknown
@@ -181,7 +181,7 @@ class Realized(_Thing):
         """What the stage printed; empty if nothing was kept."""
         name = self.record.log
         try:
-            return "" if name is None else (self._ground.store.logs / name).read_text("utf-8", "replace")
+            return "" if name is None else self._ground.store.log_file(name).read_text("utf-8", "replace")
         except OSError:
             return ""
 
@@ -602,4 +602,4 @@ def realize(
 def _opened(store: Store | str | os.PathLike[str] | None) -> Store:
     if isinstance(store, Store):
         return store
-    return open_store(locate(None if store is None else os.fspath(store), os.environ, Path.cwd()))
+    return open_located(None if store is None else os.fspath(store), os.environ, Path.cwd())

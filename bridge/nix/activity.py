@@ -2,7 +2,7 @@
 
     line     "@nix " JSON            (anything else on stderr is an ordinary line)
     start    {action, id, level, type, text, fields, parent}     stop {action, id}
-    result   {action, id, type, fields}
+    result   {action, id, type, fields}                          fields of progress: done, expected, running, failed
     msg      {action, level, msg, raw_msg, file, line, column}   (the last four with errors only)
 
 Source: NixOS/nix `src/libutil/logging.{hh,cc}` (`JSONLogger`).
@@ -11,18 +11,18 @@ Source: NixOS/nix `src/libutil/logging.{hh,cc}` (`JSONLogger`).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import plain
 
-__all__ = ["BuildFinished", "BuildStarted", "Event", "Line", "Message", "Parser", "Phase"]
+__all__ = ["BuildFinished", "BuildStarted", "Event", "Line", "Message", "Parser", "Phase", "Transfer"]
 
 ERROR, WARN, NOTICE, INFO = range(4)
 """Nix's verbosity levels that people see; 4 to 7 are for those who look for a fault."""
 
 _PREFIX = "@nix "
-_BUILD = 105
-_BUILD_LOG_LINE, _SET_PHASE, _POST_BUILD_LOG_LINE = 101, 104, 107
+_COPY_PATH, _FILE_TRANSFER, _BUILD, _SUBSTITUTE, _QUERY_PATH_INFO = 100, 101, 105, 108, 109
+_BUILD_LOG_LINE, _SET_PHASE, _PROGRESS, _POST_BUILD_LOG_LINE = 101, 104, 105, 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,31 @@ class Message:
     line: int | None = None
 
 
-Event = BuildStarted | BuildFinished | Phase | Line | Message
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A store path that is copied from another store, or a file that a fetch downloads: how far it is.
+
+    Attributes
+    ----------
+    number
+        Nix's number of it, the same as long as it lasts.
+    what
+        The store path, or the file's URL.
+    source
+        The store that it comes from; empty for a file.
+    done, expected
+        In bytes; expected is 0 where it is not known.
+    """
+
+    number: int
+    what: str
+    source: str = ""
+    done: int = 0
+    expected: int = 0
+    ended: bool = False
+
+
+Event = BuildStarted | BuildFinished | Phase | Line | Message | Transfer
 
 
 class Parser:
@@ -81,6 +105,9 @@ class Parser:
 
     def __init__(self) -> None:
         self.running: dict[int, str] = {}
+        self._transfers: dict[int, Transfer] = {}
+        # Copies and questions of theirs: the file transfers below them are the same bytes again.
+        self._copies: set[int] = set()
 
     def parse(self, line: str | bytes) -> Event | None:
         """The event in one line of stderr, or None where it says nothing to people.
@@ -103,8 +130,7 @@ class Parser:
             case "start":
                 return self._start(event)
             case "stop":
-                drv = self.running.pop(_number(event["id"]), None)
-                return None if drv is None else BuildFinished(drv)
+                return self._stop(_number(event["id"]))
             case "result":
                 return self._result(event)
             case "msg":
@@ -117,12 +143,39 @@ class Parser:
             drv, machine = _fields(event, 2)
             self.running[_number(event["id"])] = drv
             return BuildStarted(drv, machine)
+        if event["type"] in (_COPY_PATH, _SUBSTITUTE, _QUERY_PATH_INFO):
+            self._copies.add(_number(event["id"]))
+        if event["type"] == _COPY_PATH:
+            what, source = _fields(event, 2)
+            return self._transfer(Transfer(_number(event["id"]), what, source))
+        if event["type"] == _FILE_TRANSFER:
+            if event.get("parent") in self._copies:
+                return None
+            (url,) = _fields(event, 1)
+            return self._transfer(Transfer(_number(event["id"]), url))
         text = plain(str(event.get("text", "")))
         level = _number(event["level"])
         return Message(level, text) if text and level <= INFO else None
 
+    def _stop(self, number: int) -> Event | None:
+        self._copies.discard(number)
+        drv = self.running.pop(number, None)
+        if drv is not None:
+            return BuildFinished(drv)
+        transfer = self._transfers.pop(number, None)
+        return None if transfer is None else replace(transfer, ended=True)
+
+    def _transfer(self, transfer: Transfer) -> Transfer:
+        self._transfers[transfer.number] = transfer
+        return transfer
+
     def _result(self, event: dict[str, object]) -> Event | None:
         kind = event["type"]
+        if kind == _PROGRESS and (transfer := self._transfers.get(_number(event["id"]))) is not None:
+            fields = event["fields"]
+            if not isinstance(fields, list):
+                raise TypeError
+            return self._transfer(replace(transfer, done=_number(fields[0]), expected=_number(fields[1])))
         if kind not in (_BUILD_LOG_LINE, _SET_PHASE, _POST_BUILD_LOG_LINE):
             return None
         (text,) = _fields(event, 1)

@@ -9,18 +9,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, derivation_references
 from bridge.formats.errors import BridgeError
-from bridge.formats.store_path import base_name, name_part
+from bridge.formats.store_path import STORE_PATH, base_name, name_part
 from bridge.nix import activity
 from bridge.nix.build import build, log_command
 from bridge.nix.client import Connection, PathInfo, connect
 from bridge.nix.errors import NixBuildError, NixCancelledError, NixError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Evaluated, Evaluator, Node
+from bridge.stages.plan import Evaluated, Evaluator, Node, question
 from bridge.stages.recipes import SourceObject
 from bridge.store.durable import disk_errors
 from bridge.store.holds import hold
@@ -29,7 +29,8 @@ from bridge.store.objects import add_texts
 from bridge.store.trace import Realization, record
 
 from .errors import BuildError, Interrupted
-from .events import Line, Note, Phase, Started
+from .events import Aside, Line, Note, Phase, Started
+from .sources import bring_source
 from .task import Context, Task, printable
 
 __all__ = ["NixBuilder"]
@@ -137,7 +138,7 @@ class NixBuilder:
 
     def _add(self, nix: Connection, info: ObjectInfo) -> None:
         kind = (info.content_address or "").rpartition(":")[0]
-        real = self.context.store.real_path(info.path)
+        real = self.context.store.place_of(info.path)
         name = name_part(info.path)
         if info.path in info.references:
             try:
@@ -173,7 +174,7 @@ class NixBuilder:
                 continue
             found = task.resolved if task is not None else node.instantiated
             assert found is not None
-            if found.path in seen or node.needs_nix:
+            if found.path in seen or node.foreign or found.path in self._evaluated:
                 continue
             seen.add(found.path)
             drv = found.derivation
@@ -195,7 +196,7 @@ class NixBuilder:
                 if path in valid:
                     continue
                 if path in objects:
-                    nix.add_to_store(name_part(path), "fixed:r:sha256", (), objects[path].chunks())
+                    bring_source(nix, objects[path])
                 else:
                     self.push(path)
             for path in _inputs_first({path: drv[2] for path, drv in drvs.items() if path not in valid}):
@@ -227,18 +228,22 @@ class NixBuilder:
         goals = [path for path in by_drv if path not in needed_by_others]
         seen = self._seen
         seen.update((path, _Seen()) for path in by_drv)
+        asides: dict[str, Aside] = {}
 
         def on_event(event: activity.Event) -> None:
             if isinstance(event, activity.Message) and (ignored := _IGNORED.search(event.text)):
                 self.context.report(Note(f"Nix takes no notice of {ignored[1]}: its daemon does not trust this user"))
             drv = getattr(event, "drv", None)
             if drv not in by_drv:
+                aside = _aside(event, asides)
+                if aside is not None:
+                    self.context.report(aside)
                 return
             node, log = by_drv[drv].node, seen[drv]
             match event:
-                case activity.BuildStarted():
+                case activity.BuildStarted(machine=machine):
                     log.started = time.time()
-                    self.context.report(Started(node, "nix"))
+                    self.context.report(Started(node, f"nix on {machine}" if machine else "nix"))
                 case activity.BuildFinished():
                     log.stopped = time.time()
                 case activity.Phase(name=name):
@@ -295,7 +300,7 @@ class NixBuilder:
         """Have Nix evaluate the stages that are written in Nix, their inputs brought first; gives what can go on."""
         asked = []
         for task in tasks:
-            if task.question is not None:
+            if task.node.evaluated_late:
                 try:
                     for path in task.resolved.derivation.input_srcs:
                         if all(one.path != path for one in task.node.objects):
@@ -305,7 +310,7 @@ class NixBuilder:
                     failed[task.resolved.path] = error
         if asked:
             assert self.evaluator is not None
-            answers = self.evaluator.evaluate([task.question for task in asked if task.question is not None])
+            answers = self.evaluator.evaluate([question(task.node, task.resolved) for task in asked])
             for task, answer in zip(asked, answers, strict=True):
                 if isinstance(answer, BridgeError):
                     place = task.node.stage.place
@@ -322,7 +327,7 @@ class NixBuilder:
             return
         with self.connection() as nix:
             if not nix.is_valid_path(path):
-                nix.add_to_store(name_part(path), "fixed:r:sha256", (), source.chunks())
+                bring_source(nix, source)
 
     def _goal(self, task: Task) -> str:
         """The derivation that Nix builds for a task: of a stage written in Nix, what it was evaluated to."""
@@ -404,6 +409,31 @@ def _failure(task: Task, goal: str, errors: Sequence[NixBuildError], seen: _Seen
         file=place.file,
         line=place.line,
     )
+
+
+def _aside(event: activity.Event, known: dict[str, Aside]) -> Aside | None:
+    """What an event says of something that is no stage's; `known` holds what is going on, by derivation or number."""
+    match event:
+        case activity.BuildStarted(drv, machine) if STORE_PATH.fullmatch(drv):
+            aside = Aside(drv, "build", name_part(drv).removesuffix(DRV_SUFFIX), machine)
+        case activity.Phase(drv, name) if drv in known:
+            aside = replace(known[drv], phase=printable(name), line="")
+        case activity.Line(drv, text) if drv in known:
+            aside = replace(known[drv], line=printable(text))
+        case activity.BuildFinished(drv) if drv in known:
+            aside = replace(known[drv], ended=True)
+        case activity.Transfer(number, what, source, done, expected, ended):
+            name = name_part(what) if STORE_PATH.fullmatch(what) else printable(what)
+            # Nix does not tell the last bytes of what it copied to the end.
+            done = expected if ended and done and expected else done
+            aside = Aside(f"transfer {number}", "download", name, source, done=done, expected=expected, ended=ended)
+        case _:
+            return None
+    if aside.ended:
+        known.pop(aside.key, None)
+    else:
+        known[aside.key] = aside
+    return aside
 
 
 def _inputs_first(references: dict[str, frozenset[str]]) -> list[str]:

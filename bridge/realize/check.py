@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.formats.derivation import derivation_references
+from bridge.formats.errors import BridgeError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Node, Plan
+from bridge.stages.plan import Node, Plan, question
 from bridge.store.durable import temporary
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import add_texts, remove_tree
@@ -83,7 +84,7 @@ def check(
         for one in choice.chosen:
             realization = one.realization
             if realization.runner == "nix":
-                differences = _by_nix(context.places.nix, realization)
+                differences = _by_nix(context.places.nix, realization, _built(plan, choice, realization))
             elif realization.runner == "fetch":
                 # Its hash was checked when it came.
                 continue
@@ -113,7 +114,7 @@ def _again(
         return [
             difference
             for name, path in realization.outputs.items()
-            for difference in compare(name, context.store.real_path(path), store.real_path(made.outputs[name]))
+            for difference in compare(name, context.store.place_of(path), store.real_path(made.outputs[name]))
         ]
 
 
@@ -127,10 +128,23 @@ def _store_beside(store: Store) -> Iterator[Store]:
         remove_tree(folder)
 
 
-def _by_nix(nix: Installation | None, realization: Realization) -> list[Difference]:
+def _built(plan: Plan, choice: Choice, realization: Realization) -> str:
+    """The derivation that Nix built for a realization: of a stage written in Nix, what that evaluates to."""
+    node = choice.node
+    if not node.evaluated_late or plan.evaluator is None:
+        return realization.drv
+    resolved = next(one for one in choice.resolved if one.path == realization.drv)
+    [answer] = plan.evaluator.evaluate([question(node, resolved)])
+    if isinstance(answer, BridgeError):
+        raise node.stage.place.error(f"the stage {node.name}: {answer}", hint=answer.hint)
+    return answer.instantiated.path
+
+
+def _by_nix(nix: Installation | None, realization: Realization, drv: str) -> list[Difference]:
+    """Have Nix build a derivation again."""
     if nix is None:
         raise RealizeError(f"Nix built {realization.stage}, and there is none here to check it")
-    done = nix.run([nix.program("nix-store"), "--realise", realization.drv, "--check", "--keep-failed"])
+    done = nix.run([nix.program("nix-store"), "--realise", drv, "--check", "--keep-failed"], timeout=None)
     if done.returncode == 0:
         return []
     found: list[Difference] = []

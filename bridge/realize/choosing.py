@@ -15,7 +15,7 @@ from bridge.store.layout import Store
 from bridge.store.records import read_records
 from bridge.store.trace import Realization
 
-from .errors import MatchError
+from .errors import MatchError, RealizeError
 from .matchers import (
     Candidate,
     Matcher,
@@ -66,9 +66,24 @@ class Choice:
     many: bool
 
     def paths(self, output: str) -> str | list[str]:
-        """The store path of an output, or the paths where several were chosen."""
+        """The store path of an output, or the paths where several were chosen.
+
+        Raises
+        ------
+        RealizeError
+            For an output that a stage written in Nix turned out not to have.
+        """
         if not self.resolved:
             return self.node.path
+        lacks = next((one for one in self.chosen if output not in one.outputs), None)
+        if lacks is not None:
+            place = self.node.stage.place
+            raise RealizeError(
+                f"the stage {self.node.name} has no output {output!r}",
+                hint=f"it has {', '.join(lacks.outputs)}",
+                file=place.file,
+                line=place.line,
+            )
         found = [one.outputs[output] for one in self.chosen]
         return found if self.many else found[0]
 
@@ -131,7 +146,7 @@ def candidates_of(places: Places, node: Node, drv: str, *, by_nix: bool) -> list
 
     def lies(path: str) -> Path:
         # Where one has gone since we looked, reading it says so.
-        return find(path) or places.store.real_path(path)
+        return find(path) or places.store.place_of(path)
 
     pool = Pool(records, lies, node.stage.config)
     outputs = records.column("outputs")

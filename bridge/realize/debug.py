@@ -29,7 +29,7 @@ from bridge.nix.installation import Installation, find
 from bridge.stages.plan import Node, Plan, instantiate
 from bridge.stages.values import PythonRecipe, ShellRecipe, Stage
 from bridge.store.durable import disk_errors, temporary
-from bridge.store.layout import Store, locate, open_store
+from bridge.store.layout import Store, open_located
 from bridge.store.locks import holder, try_lock
 from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization
@@ -94,7 +94,7 @@ def debug(
     plan = what if isinstance(what, Plan) else instantiate([what] if isinstance(what, Stage) else what)
     node = _the_node(plan, stage)
     if not isinstance(store, Store):
-        store = open_store(store or locate(None, os.environ, Path.cwd()))
+        store = open_located(None if store is None else os.fspath(store), os.environ, Path.cwd())
     installation = find() if nix == "auto" else nix
     context = Context(store, Places(store, installation), report)
     choices = _inputs(plan, node, context, installation, options)

@@ -24,14 +24,14 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name
 from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Node, Plan, question
-from bridge.stages.values import Builder, FetchRecipe, PythonRecipe
+from bridge.stages.plan import Node, Plan
+from bridge.stages.values import Builder, FetchRecipe, GitRecipe, PythonRecipe
 from bridge.store.durable import dead_temporaries
 from bridge.store.holds import hold, using
 from bridge.store.layout import Store
 from bridge.store.locks import Holder, try_lock
 from bridge.store.locks import holder as lock_holder
-from bridge.store.objects import add_nar, remove_tree
+from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization
 
 from .choosing import (
@@ -50,6 +50,7 @@ from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
 from .matchers import Candidate, apply, takes_many
 from .places import Places
 from .schedule import CPU, Durations, Grant, Queue, machine
+from .sources import add_source
 from .task import Context, Task
 from .workers import ForkWorkers, default_jobs
 
@@ -294,7 +295,7 @@ class _Engine:
             return
         if node.source is not None:
             if node in self._plan.targets and not self._options.dry_run:
-                add_nar(self._context.store, node.path, node.source.chunks)
+                add_source(self._context.store, node.source)
             self._done(Choice(node, (), (), (), many=False))
             return
         resolved = self._resolved(node)
@@ -373,9 +374,29 @@ class _Engine:
 
     def _missing(self, node: Node, found: _Found) -> int:
         """How many realizations must be made before the matcher is asked (again)."""
+        if node.stage.policy.existing:
+            return self._existing(node, found)
         if node in self._asked:
             return self._asked[node].count
         return missing_of(node, found.candidates, tried=node in self._tried)
+
+    def _existing(self, node: Node, found: _Found) -> int:
+        """Nothing is missing of a stage that is never run: of few the matcher takes what it can.
+
+        Raises
+        ------
+        RealizeError
+            If there is nothing.
+        """
+        if not found.candidates:
+            place = node.stage.place
+            raise RealizeError(
+                f"the stage {node.name} is not realized, and realized(…) never runs it",
+                hint=f"realize it first: nixbridge realize {place.file}:{node.name}",
+                file=place.file,
+                line=place.line,
+            )
+        return missing_of(node, found.candidates, tried=True)
 
     def _choose(self, node: Node, found: list[_Found]) -> None:
         self._release(node)
@@ -436,7 +457,7 @@ class _Engine:
     def _goes_to_nix(self, node: Node) -> bool:
         """Whether Nix is to build this node."""
         stage = node.stage
-        if isinstance(stage.recipe, PythonRecipe | FetchRecipe) or not stage.policy.deterministic:
+        if isinstance(stage.recipe, PythonRecipe | FetchRecipe | GitRecipe) or not stage.policy.deterministic:
             return False
         builder = self._options.builder if stage.policy.builder == "auto" else stage.policy.builder
         if builder == "local" and not node.needs_nix:
@@ -456,12 +477,7 @@ class _Engine:
 
             self._nix = NixBuilder(self._context, self._installation, self._plan.evaluator)
         if self._goes_to_nix(node) and self._nix_works(node):
-            asks = (
-                question(node, lambda used, output: self._choices[used].paths(output)) if node.evaluated_late else None
-            )
-            self._for_nix += [
-                Task(node, one.resolved, (), question=asks) for one, count in zip(found, missing, strict=True) if count
-            ]
+            self._for_nix += [Task(node, one.resolved, ()) for one, count in zip(found, missing, strict=True) if count]
             return
         tasks = []
         for one, count in zip(found, missing, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.plan import Node
@@ -12,6 +13,7 @@ from bridge.store.trace import Realization
 from .matchers import Candidate, Matcher
 
 __all__ = [
+    "Aside",
     "Chosen",
     "Event",
     "Failed",
@@ -100,11 +102,38 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """What Nix does for the stages and none of them is; told anew whenever something of it changes.
+
+    Attributes
+    ----------
+    key
+        The same as long as it lasts.
+    source
+        The store that a download comes from, or the machine that builds; empty for this one.
+    line
+        The last of the build's log.
+    done, expected
+        In bytes, of a download; expected is 0 where it is not known.
+    """
+
+    key: str
+    what: Literal["build", "download"]
+    name: str
+    source: str = ""
+    phase: str = ""
+    line: str = ""
+    done: int = 0
+    expected: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that the user should know."""
 
     text: str
 
 
-Event = Started | Phase | Line | Finished | Failed | Retrying | Skipped | Waiting | Chosen | Note
+Event = Started | Phase | Line | Finished | Failed | Retrying | Skipped | Waiting | Chosen | Aside | Note
 Reporter = Callable[[Event], None]

@@ -1,42 +1,46 @@
-"""Fetch a file from the first mirror that gives what its hash says.
+"""Fetch what a hash says: a file from the first mirror that gives it, what is in an archive, the files of a commit.
 
 Our own rather than Nix's `builtin:fetchurl`, which tries one URL only and does not see `file://` from
 inside its sandbox. The object has the same path, so Nix finds it there and never downloads.
+
+What has come of a file when its download ends is in checkpoints/, and the next try goes on from there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TypeVar
 
-from bridge.formats.hashes import Hash
-from bridge.stages.values import FetchRecipe
+from bridge.formats.store_path import base_name
+from bridge.stages.stock_code import ArchiveError, extract
+from bridge.stages.values import FetchRecipe, GitRecipe
 from bridge.store.durable import disk_errors
-from bridge.store.objects import add_fixed_file, add_texts
+from bridge.store.errors import OutputError
+from bridge.store.info import ObjectInfo
+from bridge.store.objects import add_fixed_file, add_fixed_tree, add_texts, remove_tree
 from bridge.store.trace import Realization, record
 
+from .download import download
 from .errors import FetchError
 from .events import Phase
+from .fetch_git import check_out
 from .task import Context, Task, work_folder
 
 __all__ = ["fetch"]
 
-_CHUNK = 1 << 20
-_TIMEOUT = 30.0
 _POLL = 0.2
+
+T = TypeVar("T")
 
 
 def fetch(context: Context, task: Task) -> Realization:
-    """Fetch the file of a `fetchurl` stage into the store and record it.
+    """Fetch what a `fetchurl` or `fetchgit` stage names into the store and record it.
 
     Raises
     ------
@@ -44,33 +48,13 @@ def fetch(context: Context, task: Task) -> Realization:
         Saying for each mirror what was wrong with it.
     """
     recipe = task.node.stage.recipe
-    assert isinstance(recipe, FetchRecipe)
-    place = task.node.stage.place
     started = time.time()
-    reasons = []
     with work_folder(context.store) as folder:
-        file = folder / "file"
-        for url in recipe.urls:
-            context.check()
-            context.report(Phase(task.node, url))
-            try:
-                download = partial(_download, context, task, url, file, recipe.hash.algorithm)
-                found = _interruptible(context, download)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                reasons.append(f"{url}: {_reason(error)}")
-                continue
-            if found == recipe.hash:
-                break
-            reasons.append(f"{url}: it has the hash {found.sri}, not {recipe.hash.sri}")
+        if isinstance(recipe, GitRecipe):
+            info, url = _from_git(context, task, recipe, folder), recipe.url
         else:
-            raise FetchError(
-                f"{task.node.name} can not be fetched:\n  " + "\n  ".join(reasons),
-                stage=task.node.name,
-                hint="check the URLs and the hash, or add a mirror",
-                file=place.file,
-                line=place.line,
-            )
-        info = add_fixed_file(context.store, task.node.name, file, recipe.hash)
+            assert isinstance(recipe, FetchRecipe)
+            info, url = _from_mirrors(context, task, recipe, folder)
     # The derivation says later what was asked for.
     add_texts(context.store, [(task.resolved.path, task.resolved.aterm, ())])
     made = Realization(
@@ -86,23 +70,96 @@ def fetch(context: Context, task: Task) -> Realization:
     return record(context.store, made)
 
 
+def _error(task: Task, reasons: list[str], hint: str) -> FetchError:
+    place = task.node.stage.place
+    return FetchError(
+        f"{task.node.name} can not be fetched:\n  " + "\n  ".join(reasons),
+        stage=task.node.name,
+        hint=hint,
+        file=place.file,
+        line=place.line,
+    )
+
+
+def _from_git(context: Context, task: Task, recipe: GitRecipe, folder: Path) -> ObjectInfo:
+    context.report(Phase(task.node, f"{recipe.url} {recipe.rev}"))
+    try:
+        tree = check_out(recipe.url, recipe.rev, folder, context.check)
+        return add_fixed_tree(context.store, task.node.name, tree, recipe.hash)
+    except (OSError, OutputError) as error:
+        reason = error.message if isinstance(error, OutputError) else str(error)
+        hint = "check the URL, the revision and the hash"
+        raise _error(task, [f"{recipe.url} {recipe.rev}: {reason}"], hint) from error
+
+
+def _from_mirrors(context: Context, task: Task, recipe: FetchRecipe, folder: Path) -> tuple[ObjectInfo, str]:
+    # Ours alone: whoever realizes the derivation has its lock.
+    kept = context.store.checkpoints / f"{base_name(task.resolved.path)}-0"
+    with disk_errors(f"{kept} can not be made"):
+        kept.mkdir(exist_ok=True)
+    file = kept / "file"
+    reasons = []
+    try:
+        for url in recipe.urls:
+            try:
+                info = _from_mirror(context, task, recipe, url, file, folder)
+            except (OSError, http.client.HTTPException, ValueError, OutputError) as error:
+                reasons.append(f"{url}: {_reason(error)}")
+                continue
+            return info, url
+    finally:
+        if not file.exists():
+            remove_tree(kept)
+    raise _error(task, reasons, "check the URLs and the hash, or add a mirror")
+
+
+def _from_mirror(context: Context, task: Task, recipe: FetchRecipe, url: str, file: Path, folder: Path) -> ObjectInfo:
+    """Download from one mirror, once more from the start where another one's beginning did not fit to it."""
+
+    def tell(text: str) -> None:
+        context.report(Phase(task.node, f"{url}: {text}"))
+
+    while True:
+        context.check()
+        context.report(Phase(task.node, url))
+        found, joined = _interruptible(context, lambda: download(url, file, recipe.hash.algorithm, context.check, tell))
+        try:
+            if recipe.unpack:
+                tree = folder / "tree"
+                remove_tree(tree)
+                context.report(Phase(task.node, "unpacking"))
+                extract(file, tree)
+                info = add_fixed_tree(context.store, task.node.name, tree, recipe.hash)
+                file.unlink()
+                return info
+            if found != recipe.hash:
+                raise OutputError(f"it has the hash {found.sri}, not {recipe.hash.sri}")
+            return add_fixed_file(context.store, task.node.name, file, recipe.hash)
+        except (ArchiveError, OutputError):
+            file.unlink()
+            if not joined:
+                raise
+
+
 def _reason(error: Exception) -> str:
     """What was wrong with a mirror, on one line."""
     if isinstance(error, urllib.error.HTTPError):
         # It is the answer as well, with an open connection.
         error.close()
         return f"{error.code} {error.reason}"
+    if isinstance(error, OutputError):
+        return error.message
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return " ".join(str(reason).split()) or type(error).__name__
 
 
-def _interruptible(context: Context, download: Callable[[], Hash]) -> Hash:
-    """Download in a thread that can be left behind: a server that says nothing must not delay Ctrl-C."""
-    future: Future[Hash] = Future()
+def _interruptible(context: Context, work: Callable[[], T]) -> T:
+    """Work in a thread that can be left behind: a server that says nothing must not delay Ctrl-C."""
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            future.set_result(download())
+            future.set_result(work())
         except BaseException as error:
             future.set_exception(error)
 
@@ -112,39 +169,3 @@ def _interruptible(context: Context, download: Callable[[], Hash]) -> Hash:
         if done:
             return future.result()
         context.check()
-
-
-def _opened(file: Path) -> BinaryIO:
-    with disk_errors(f"{file} can not be written"):
-        # Unbuffered, so that a full disk shows where we write and not where we close.
-        return cast(BinaryIO, file.open("wb", buffering=0))
-
-
-def _write_all(target: BinaryIO, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        # On a disk that is nearly full, only a part is written.
-        view = view[target.write(view) :]
-
-
-def _download(context: Context, task: Task, url: str, file: Path, algorithm: str) -> Hash:
-    digest = hashlib.new(algorithm)
-    request = urllib.request.Request(url, headers={"User-Agent": "nixbridge"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as source:
-        total = int(source.headers.get("Content-Length") or 0)
-        done = 0
-        reported = time.monotonic()
-        with _opened(file) as target:
-            while chunk := source.read(_CHUNK):
-                context.check()
-                digest.update(chunk)
-                with disk_errors(f"{file} can not be written"):
-                    _write_all(target, chunk)
-                done += len(chunk)
-                if time.monotonic() - reported > 1:
-                    reported = time.monotonic()
-                    of = f" of {total >> 20}" if total else ""
-                    context.report(Phase(task.node, f"{url}: {done >> 20}{of} MiB"))
-    if total and done != total:
-        raise OSError(f"the connection ended after {done} of {total} bytes")
-    return Hash(algorithm, digest.digest())

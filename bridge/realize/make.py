@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bridge.formats.derivation import derivation_references
 from bridge.stages.plan import Node
-from bridge.stages.values import FetchRecipe, PythonRecipe
+from bridge.stages.values import FetchRecipe, GitRecipe, PythonRecipe
 from bridge.store.holds import hold
-from bridge.store.info import find_info
-from bridge.store.objects import add_nar, add_texts
+from bridge.store.info import ObjectInfo, find_info
+from bridge.store.objects import add_copy, add_texts
 from bridge.store.trace import Realization
 
 from .build_local import build_local
@@ -19,6 +19,7 @@ from .choosing import Choice
 from .events import Started
 from .fetch import fetch
 from .run_python import run_python
+from .sources import add_source
 from .task import Context, Task
 from .workers import ForkWorkers
 
@@ -56,11 +57,13 @@ class Maker:
         """
         self.context.check()
         recipe = task.node.stage.recipe
-        if isinstance(recipe, FetchRecipe):
+        if isinstance(recipe, FetchRecipe | GitRecipe):
             self.context.report(Started(task.node, "fetch"))
             return fetch(self.context, task)
         task = self.provided(task)
         if isinstance(recipe, PythonRecipe):
+            if recipe.beside:
+                self.lay_beside(task)
             self.context.report(Started(task.node, "python", task.index))
             return run_python(self.context, self.executor, task)
         self.context.report(Started(task.node, "local", task.index))
@@ -73,10 +76,27 @@ class Maker:
         hold(store, [one.path for one in sources])
         for one in sources:
             if self.context.places.find(one.path) is None:
-                add_nar(store, one.path, one.chunks)
+                add_source(store, one)
         resolved = task.resolved
         add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
         return replace(task, inputs=tuple(self.input_closure(task)))
+
+    def lay_beside(self, task: Task) -> None:
+        """Have the inputs in the store itself, also those that Nix built: relative links lead to them."""
+        store = self.context.store
+        for path in task.resolved.derivation.input_srcs:
+            place = self.context.places.find(path)
+            if place is None or place.parent == store.objects or store.has(path):
+                continue
+            info = find_info(store, path)
+            if info is None and self.nix is not None:
+                with self.nix.connection() as nix:
+                    known = nix.query_path_info(path)
+                if known is not None:
+                    refers = tuple(sorted(known.references))
+                    info = ObjectInfo(path, known.nar_hash, known.nar_size, refers, known.ca)
+            if info is not None:
+                add_copy(store, info, place)
 
     def input_closure(self, task: Task) -> list[str]:
         """Store paths that the task can see: what it names, and all that these refer to."""

@@ -34,7 +34,7 @@ class Places:
         # What the local builder made does not stand in for what Nix built.
         if theirs is not None and read_info(self.store, path).content_address is None:
             return theirs
-        return self.store.real_path(path)
+        return self.store.place_of(path)
 
     def find_in_nix(self, path: str) -> Path | None:
         """Where the Nix store has the object, or None.
@@ -50,7 +50,9 @@ class Places:
     def there(self, paths: Iterable[str], *, by_nix: bool) -> set[str]:
         """Those of many paths at which there is an object; with `by_nix` only the Nix store's count."""
         wanted = set(paths)
-        found = set() if by_nix else _valid(self.store, wanted)
+        found: set[str] = set()
+        for layer in () if by_nix else self.store.layers:
+            found |= _valid(layer, wanted - found)
         return found | {path for path in wanted - found if self.find_in_nix(path) is not None}
 
     def translate(self, text: str, own: dict[str, Path]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bridge.formats.derivation import Instantiated
 from bridge.formats.store_path import base_name
-from bridge.stages.plan import Node, Question
+from bridge.stages.plan import Node
 from bridge.store.durable import disk_errors, temporary
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
@@ -72,8 +72,6 @@ class Task:
         The realization that it goes on from.
     environ
         Variables for the run, such as which GPUs are its own.
-    question
-        What Nix is asked first, of a stage that is written in Nix.
     """
 
     node: Node
@@ -83,7 +81,6 @@ class Task:
     seed: int = 0
     previous: Realization | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    question: Question | None = None
 
     def new_log(self, store: Store) -> Path:
         """A new log file's path."""

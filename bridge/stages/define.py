@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -35,7 +36,7 @@ from .values import (
     references,
 )
 
-__all__ = ["fetchurl", "flake", "host", "host_system", "nix", "shell", "source", "stage"]
+__all__ = ["fetchurl", "fixed_hash", "flake", "host", "host_system", "nix", "shell", "source", "stage"]
 
 _FIXED = Policy(deterministic=True)
 
@@ -245,7 +246,7 @@ def host_system() -> str:
     return f"{ {'arm64': 'aarch64'}.get(machine, machine) }-{platform.system().lower()}"
 
 
-def fetchurl(url: str | Sequence[str], *, hash: str, name: str | None = None) -> Stage:
+def fetchurl(url: str | Sequence[str], *, hash: str, name: str | None = None, unpack: bool = False) -> Stage:
     """A file from the network (http, https, ftp) or from a `file://` URL, known by its hash.
 
     Parameters
@@ -253,9 +254,11 @@ def fetchurl(url: str | Sequence[str], *, hash: str, name: str | None = None) ->
     url
         One URL, or mirrors in the order in which to try them. They have no part in the store path.
     hash
-        Of the file, as `nix hash file` prints it.
+        Of the file, as `nix hash file` prints it; with `unpack` of the folder, as `nix hash path` does.
     name
-        The last part of the first URL without it.
+        The last part of the first URL without it; with `unpack` without what names an archive.
+    unpack
+        Whether the file is an archive, and the stage what is in it; see `unpack`.
     """
     place = Place.caller()
     urls = (url,) if isinstance(url, str) else tuple(url)
@@ -264,12 +267,31 @@ def fetchurl(url: str | Sequence[str], *, hash: str, name: str | None = None) ->
     for one in urls:
         if urlsplit(one).scheme not in ("http", "https", "ftp", "file"):
             raise place.error(f"{one!r} is no URL that can be fetched", hint="use http, https, ftp or file")
-    found = check_stage_name(name or urlsplit(urls[0]).path.rstrip("/").rpartition("/")[2], place)
+    last = urlsplit(urls[0]).path.rstrip("/").rpartition("/")[2]
+    found = check_stage_name(name or (_ARCHIVE.sub("", last) if unpack else last), place)
+    content = fixed_hash(hash, found, place, folder=unpack)
+    return Stage(found, FetchRecipe(urls, content, unpack), _FIXED, place)
+
+
+_ARCHIVE = re.compile(r"(?<=.)(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz|zst))+$")
+"""What the name of an archive ends with."""
+
+
+def fixed_hash(text: str, name: str, place: Place, *, folder: bool) -> Hash:
+    """The hash that what is fetched must have.
+
+    Raises
+    ------
+    StageError
+        For one that is none, and of a folder for one that is no sha256.
+    """
     try:
-        content = Hash.parse(hash, None if "-" in hash or ":" in hash else "sha256")
+        found = Hash.parse(text, None if "-" in text or ":" in text else "sha256")
     except FormatError as error:
-        raise place.error(f"the hash of {found}: {error.message}", hint=error.hint) from None
-    return Stage(found, FetchRecipe(urls, content), _FIXED, place)
+        raise place.error(f"the hash of {name}: {error.message}", hint=error.hint) from None
+    if folder and found.algorithm != "sha256":
+        raise place.error(f"the hash of {name} is a {found.algorithm}, and of a folder it is a sha256")
+    return found
 
 
 def source(path: str | Path, *, name: str | None = None, keep: Callable[[str], bool] | None = None) -> Stage:

@@ -6,6 +6,7 @@ One pass in topological order, without recursion; each stage costs what its own 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -19,12 +20,14 @@ from bridge.formats.derivation import (
     upstream_output,
 )
 from bridge.formats.derivation import instantiate as instantiate_derivation
+from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.errors import BridgeError, FormatError
 
 from .errors import CycleError, TargetError
 from .recipes import Inputs, Parts, SourceObject, Stdenv, derivation_of, nix_object, source_object
 from .values import (
     FetchRecipe,
+    GitRecipe,
     HostRecipe,
     NixRecipe,
     OutputPath,
@@ -32,6 +35,7 @@ from .values import (
     ShellRecipe,
     SourceRecipe,
     Stage,
+    TextRecipe,
     Value,
     freeze,
     references,
@@ -45,6 +49,7 @@ __all__ = [
     "Question",
     "instantiate",
     "needs_evaluation",
+    "never_run",
     "override",
     "question",
     "resolve",
@@ -169,7 +174,9 @@ class Node:
         """The path of an output, or the placeholder that stands for it until it is built."""
         if self.source is not None:
             return self.path
-        return self.derivation.output_path(output) or upstream_output(self.path, output)
+        # Which outputs a stage written in Nix has, its evaluation will say.
+        known = None if self.evaluated_late else self.derivation.output_path(output)
+        return known or upstream_output(self.path, output)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -324,14 +331,14 @@ def _node(
     evaluator: Evaluator | None,
 ) -> Node:
     match stage.recipe:
-        case SourceRecipe() | HostRecipe() as recipe:
+        case SourceRecipe() | TextRecipe() | HostRecipe() as recipe:
             found = source_object(stage, recipe)
             return Node(stage, found.path, None, found, (), ())
         case NixRecipe() if stage in foreign:
             made = foreign[stage]
             found_drv = made.instantiated
             return Node(stage, found_drv.path, found_drv, None, (), (), made.output, foreign=True, stdenv=made.stdenv)
-        case PythonRecipe() | ShellRecipe() | FetchRecipe() | NixRecipe() as recipe:
+        case PythonRecipe() | ShellRecipe() | FetchRecipe() | GitRecipe() | NixRecipe() as recipe:
             parts = Parts()
 
             def text(used: OutputPath) -> str:
@@ -449,7 +456,8 @@ def resolve(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Insta
     parts = Parts()
 
     def text(used: OutputPath) -> str | list[str]:
-        found = _chosen_paths(nodes, chosen, used)
+        source = nodes[used.stage]
+        found = chosen(source, source.output_name(used))
         parts.sources.update([found] if isinstance(found, str) else found)
         return _below(found, used.path)
 
@@ -457,26 +465,18 @@ def resolve(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Insta
     return instantiate_derivation(derivation_of(node.stage, recipe, parts, inputs), lambda path: None)
 
 
-def question(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Question:
-    """What Nix is asked of a stage that is evaluated when its inputs are chosen; `chosen` as for `resolve`."""
+def question(node: Node, resolved: Instantiated) -> Question:
+    """What Nix is asked of a stage that is written in Nix, once its inputs are chosen.
+
+    Parameters
+    ----------
+    resolved
+        The node's resolved derivation, which holds the paths.
+    """
     recipe = node.stage.recipe
     assert isinstance(recipe, NixRecipe)
-    nodes = {used.stage: used for used in node.inputs}
-    inputs: dict[str, str | list[str]] = {}
-    for name, value in recipe.arguments.items():
-        found = [_below(_chosen_paths(nodes, chosen, used), used.path) for used in references(value)]
-        if isinstance(value, tuple):
-            inputs[name] = [path for one in found for path in ([one] if isinstance(one, str) else one)]
-        elif found:
-            inputs[name] = found[0]
+    inputs = json.loads(resolved.derivation.env[STRUCTURED])["inputs"]
     return Question(node.stage, recipe, inputs, node.packages)
-
-
-def _chosen_paths(
-    nodes: Mapping[Stage, Node], chosen: Callable[[Node, str], str | list[str]], used: OutputPath
-) -> str | list[str]:
-    source = nodes[used.stage]
-    return chosen(source, source.output_name(used))
 
 
 def _below(found: str | list[str], path: str) -> str | list[str]:
@@ -538,6 +538,19 @@ def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object])
                 raise TargetError(f"the stage {name} takes no arguments, so that {argument!r} can not be set")
             raise TargetError(f"no stage of this plan is named {name!r}", hint=_known(names))
     return [changed[target] for target in targets]
+
+
+def never_run(target: Stage) -> Stage:
+    """The stage under a policy that never runs it, nor anything that it needs."""
+    changed: dict[Stage, Stage] = {}
+    for stage in _ordered([target]):
+        recipe = stage.recipe
+        if isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe):
+            recipe = replace(recipe, arguments={name: _swap(one, changed) for name, one in recipe.arguments.items()})
+        if isinstance(recipe, ShellRecipe):
+            recipe = _swapped(recipe, changed)
+        changed[stage] = replace(stage, recipe=recipe, policy=replace(stage.policy, existing=True))
+    return changed[target]
 
 
 def _swapped(recipe: ShellRecipe, changed: Mapping[Stage, Stage]) -> ShellRecipe:

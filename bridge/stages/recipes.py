@@ -25,14 +25,16 @@ from bridge.formats.derivation import (
 )
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.errors import NarError
+from bridge.formats.hashes import Hash
 from bridge.formats.nix_json import JSON, dumps
-from bridge.formats.store_path import source_path
+from bridge.formats.store_path import source_path, text_path
 
 from .code import Code, stage_code
 from .define import host_system
 from .nix_code import nix_tree, uses_packages
 from .values import (
     FetchRecipe,
+    GitRecipe,
     HostRecipe,
     NixRecipe,
     OutputPath,
@@ -41,6 +43,7 @@ from .values import (
     ShellRecipe,
     SourceRecipe,
     Stage,
+    TextRecipe,
     Value,
     references,
 )
@@ -63,12 +66,16 @@ PYTHON_BUILDER = "builtin:nixbridge-python"
 NIX_BUILDER = "builtin:nixbridge-nix"
 """The builder of a stage written in Nix: it stands for what the code evaluates to when its inputs are chosen."""
 
+GIT_BUILDER = "builtin:nixbridge-fetchgit"
+UNPACK_BUILDER = "builtin:nixbridge-fetch-unpack"
+"""Builders of fixed outputs that we fetch; Nix has none that do the same."""
+
 _BUILTIN_SYSTEM = "builtin"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceObject:
-    """An object addressed by its NAR that is not built.
+    """An object addressed by its contents that is not built.
 
     Parameters
     ----------
@@ -76,11 +83,14 @@ class SourceObject:
         Gives the NAR in pieces, anew at each call.
     code
         What the object was printed from, if it is a stage's code.
+    text
+        The contents of one that is addressed as Nix's texts are; None for one that is addressed by its NAR.
     """
 
     path: str
     chunks: Callable[[], Iterator[bytes]]
     code: Code | None = None
+    text: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -145,7 +155,10 @@ class Inputs:
 
 
 def derivation_of(
-    stage: Stage, recipe: PythonRecipe | ShellRecipe | FetchRecipe | NixRecipe, parts: Parts, inputs: Inputs
+    stage: Stage,
+    recipe: PythonRecipe | ShellRecipe | FetchRecipe | GitRecipe | NixRecipe,
+    parts: Parts,
+    inputs: Inputs,
 ) -> Derivation:
     """The derivation of a stage, its outputs not yet filled in.
 
@@ -163,8 +176,13 @@ def derivation_of(
             return _shell(stage, recipe, parts, inputs.text)
         case NixRecipe():
             return _nix(stage, recipe, parts, inputs)
-        case FetchRecipe():
+        case FetchRecipe(unpack=False):
             return _fetch(stage, recipe)
+        case FetchRecipe():
+            urls = {"url": recipe.urls[0], "urls": " ".join(recipe.urls)}
+            return _fetched_folder(stage, UNPACK_BUILDER, recipe.hash, urls)
+        case GitRecipe():
+            return _fetched_folder(stage, GIT_BUILDER, recipe.hash, {"rev": recipe.rev, "url": recipe.url})
 
 
 def _derivation(
@@ -392,12 +410,31 @@ def _fetch(stage: Stage, recipe: FetchRecipe) -> Derivation:
     return _derivation(stage.name, outputs, Parts(), system=_BUILTIN_SYSTEM, builder=builder, env=env)
 
 
+def _fetched_folder(stage: Stage, builder: str, content: Hash, where: Mapping[str, str]) -> Derivation:
+    """A fixed output that is a folder: its path is the one that any fetcher gives a folder of this name and hash."""
+    env = {
+        **where,
+        "builder": builder,
+        "name": stage.name,
+        "outputHash": content.sri,
+        "outputHashAlgo": "",
+        "outputHashMode": "recursive",
+        "preferLocalBuild": "1",
+        "system": _BUILTIN_SYSTEM,
+    }
+    outputs: dict[str, Output] = {"out": Fixed.of(stage.name, "out", "nar", content)}
+    return _derivation(stage.name, outputs, Parts(), system=_BUILTIN_SYSTEM, builder=builder, env=env)
+
+
 # ---------------------------------------------------------------------------------------- sources
 
 
-def source_object(stage: Stage, recipe: SourceRecipe | HostRecipe) -> SourceObject:
-    """The object that a source or a host program is."""
+def source_object(stage: Stage, recipe: SourceRecipe | TextRecipe | HostRecipe) -> SourceObject:
+    """The object that a source, a text or a host program is."""
     match recipe:
+        case TextRecipe(contents):
+            path = text_path(stage.name, Hash.of(contents).hex)
+            return SourceObject(path, partial(_dumped, nar.Regular(contents)), text=contents)
         case SourceRecipe(path, keep):
             return _disk_object(stage, path, keep)
         case HostRecipe(program):

@@ -28,6 +28,7 @@ from .errors import StageError
 __all__ = [
     "Builder",
     "FetchRecipe",
+    "GitRecipe",
     "HostRecipe",
     "NixRecipe",
     "OutputPath",
@@ -39,6 +40,7 @@ __all__ = [
     "ShellRecipe",
     "SourceRecipe",
     "Stage",
+    "TextRecipe",
     "Value",
     "amount",
     "check_stage_name",
@@ -183,13 +185,17 @@ def _join(path: str, more: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PythonRecipe:
-    """A function: its arguments are config, inputs and promises; `run` names the one that takes the run."""
+    """A function: its arguments are config, inputs and promises; `run` names the one that takes the run.
+
+    `beside` says that what it makes links to its inputs by relative paths, so that these must lie in the same store.
+    """
 
     function: FunctionType
     decorated_at: int
     """The line of the decorator, which tells it from the decorators below it."""
     arguments: Mapping[str, Value]
     run: str | None
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,10 +217,27 @@ class ShellRecipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FetchRecipe:
-    """A file from the first of several URLs that gives what the hash says."""
+    """A file from the first of several URLs that gives what the hash says, or (`unpack`) the folder in it."""
 
     urls: tuple[str, ...]
     hash: Hash
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GitRecipe:
+    """The files of a commit."""
+
+    url: str
+    rev: str
+    hash: Hash
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextRecipe:
+    """A file that is written in the stage file."""
+
+    contents: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,7 +278,7 @@ class NixRecipe:
         return any(True for value in self.arguments.values() for _ in references(value))
 
 
-Recipe = PythonRecipe | ShellRecipe | FetchRecipe | SourceRecipe | HostRecipe | NixRecipe
+Recipe = PythonRecipe | ShellRecipe | FetchRecipe | GitRecipe | SourceRecipe | TextRecipe | HostRecipe | NixRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +311,8 @@ class Policy:
         Names of environment variables of the user that a run may see, such as `HF_TOKEN`.
     previous
         A matcher that picks, of the realizations that there are, the one that a new one goes on from.
+    existing
+        Whether it is never run: what it gives must be there.
     """
 
     realizations: int = 1
@@ -303,6 +328,7 @@ class Policy:
     resources: Mapping[str, int | float | str] = field(default_factory=dict)
     environ: Sequence[str] = ()
     previous: Callable[..., Any] | None = None
+    existing: bool = False
 
     @property
     def memory_bytes(self) -> int | None:
@@ -374,7 +400,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-OPTIONS = tuple(field.name for field in fields(Policy) if field.name != "deterministic")
+OPTIONS = tuple(field.name for field in fields(Policy) if field.name not in ("deterministic", "existing"))
 """What `Stage.options` takes."""
 
 

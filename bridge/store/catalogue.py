@@ -1,7 +1,8 @@
 """All realizations of a store at once, for those who ask about many.
 
-    cache/catalogue-1.sqlite     folders: the trace's folders as they were when they were listed
+    cache/catalogue-2.sqlite     folders: the trace's folders as they were when they were listed
                                  records: the realizations in them
+    cache/catalogue-2-….sqlite   the same of a lower store, which is not written
 
 Truth are the files in the trace. Only folders that have changed are listed again, and only records that are new are
 read: a record never changes. A cache that is missing, damaged, locked or can not be written is done without.
@@ -20,10 +21,12 @@ import zlib
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from bridge.formats.store_path import STORE_DIR, base_name
 
+from .cache import cache_file, with_cache, writing
 from .errors import RecordError
 from .info import find_info
 from .layout import Store
@@ -31,7 +34,7 @@ from .trace import Realization, ids_of, read_file, record_names
 
 __all__ = ["Entry", "damaged", "entries", "near_ids"]
 
-_FILE = "catalogue-1.sqlite"
+_FILE = "catalogue-2"
 """Whoever changes what a column or a field means counts the number up."""
 
 _SCHEMA = (
@@ -40,21 +43,9 @@ _SCHEMA = (
     " PRIMARY KEY (folder, id)) WITHOUT ROWID",
 )
 
-_BUSY = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_READONLY,
-)
-"""What SQLite says of a file that there is nothing wrong with; anything else is damage."""
-
 _JUST_NOW = 2 * 10**9
 """Nanoseconds in which a folder may change once more without its time telling."""
 
-T = TypeVar("T")
 Folder = tuple[int, int]
 """A folder's inode, and when it changed in nanoseconds: copying may set the time of modification, not this one."""
 
@@ -82,6 +73,8 @@ class Entry:
     result: str
     outputs: Mapping[str, str]
     metrics: Mapping[str, Any]
+    previous: str | None = None
+    log: str | None = None
     size: int | None = None
 
 
@@ -94,7 +87,7 @@ def entries(
     on_damaged: Callable[[RecordError], object] = lambda error: None,
     on_progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> list[Entry]:
-    """The realizations of a store, oldest first.
+    """The realizations of a store, and of those below it, oldest first.
 
     Parameters
     ----------
@@ -108,12 +101,17 @@ def entries(
         Told how many of the records that must be read have been.
     """
 
-    def ask(cache: sqlite3.Connection) -> tuple[list[Entry], list[RecordError]]:
-        found, bad = _synchronised(store, cache, drv and base_name(drv), stage, on_progress)
+    def ask(layer: Store, cache: sqlite3.Connection) -> tuple[list[Entry], list[RecordError]]:
+        found, bad = _synchronised(layer, cache, drv and base_name(drv), stage, on_progress)
         return _sized(store, cache, found) if sizes else found, bad
 
     with _no_collecting():
-        found, bad = _with_cache(store, ask)
+        found, bad = with_cache(cache_file(store, _FILE), _SCHEMA, partial(ask, store.own))
+        for layer in store.lower:
+            known = {one.id for one in found}
+            more, wrong = with_cache(cache_file(store, _FILE, layer), _SCHEMA, partial(ask, layer))
+            found += [one for one in more if one.id not in known]
+            bad += wrong
         found.sort(key=lambda one: (one.started, one.id))
     for error in bad:
         on_damaged(error)
@@ -133,11 +131,12 @@ def near_ids(store: Store, beginning: str, count: int = 3) -> list[str]:
     # Comparing with each of many takes seconds; whoever errs has two neighbours right.
     pairs = {written[at : at + 2]: at for at in range(len(written) - 1)}
     near: dict[str, str] = {}
-    with os.scandir(store.trace) as folders:
-        for folder in folders:
-            for identity in ids_of(record_names(folder.path)) if folder.is_dir() else ():
-                if any(identity[at : at + 2] == pair for pair, at in pairs.items()):
-                    near.setdefault(identity[: len(written)], identity)
+    for layer in store.layers:
+        with os.scandir(layer.trace) as folders:
+            for folder in folders:
+                for identity in ids_of(record_names(folder.path)) if folder.is_dir() else ():
+                    if any(identity[at : at + 2] == pair for pair, at in pairs.items()):
+                        near.setdefault(identity[: len(written)], identity)
     return [near[one] for one in get_close_matches(written, near, count, 0.7)]
 
 
@@ -189,6 +188,8 @@ def _synchronised(
     for name in bad:
         # Listed again until it is mended: so it is told of each time.
         scan.changed.pop(name, None)
+    # Who listed a folder before another one did may be about to take away what that one has added to the rows.
+    left |= ({name for name, _ in gone} | scan.ids.keys()) - scan.changed.keys()
     if new or gone or left or scan.changed:
         _update(cache, new, gone, scan.changed, left)
     return found, [error for errors in bad.values() for error in errors]
@@ -262,7 +263,7 @@ def _select(cache: sqlite3.Connection, what: str, equal: Mapping[str, str]) -> s
 
 def _encoded(folder: str, one: Realization) -> tuple[Any, ...]:
     fields = (one.stage_drv, one.stage, one.started, one.stopped, one.index, one.runner, one.result)
-    data = json.dumps([*fields, dict(one.outputs), dict(one.metrics)]).encode()
+    data = json.dumps([*fields, dict(one.outputs), dict(one.metrics), one.previous, one.log]).encode()
     # In ASCII: a name may be no text that SQLite takes.
     return folder, one.id, json.dumps(one.stage), None, zlib.crc32(data), data
 
@@ -288,6 +289,8 @@ def _decoded(rows: Sequence[tuple[str, str, int | None, int, bytes]], gone: Cont
         result,
         outputs,
         metrics,
+        previous,
+        log,
     ) in zip(rows, values, strict=True):
         if (folder, identity) not in gone:
             yield Entry(
@@ -302,6 +305,8 @@ def _decoded(rows: Sequence[tuple[str, str, int | None, int, bytes]], gone: Cont
                 _one(result),
                 outputs,
                 metrics,
+                previous,
+                log,
                 size,
             )
 
@@ -323,6 +328,8 @@ def _entry(folder: str, one: Realization) -> Entry:
         one.result,
         one.outputs,
         one.metrics,
+        one.previous,
+        one.log,
     )
 
 
@@ -336,7 +343,7 @@ def _sized(store: Store, cache: sqlite3.Connection, found: Iterable[Entry]) -> l
         else:
             listed.append(one)
     if learnt:
-        with contextlib.suppress(sqlite3.OperationalError), _writing(cache):
+        with writing(cache):
             cache.executemany("UPDATE records SET size = ? WHERE folder = ? AND id = ?", learnt)
     return listed
 
@@ -357,47 +364,6 @@ def _size(store: Store, one: Entry) -> int | None:
 # ------------------------------------------------------------------------------------------ cache
 
 
-def _with_cache(store: Store, ask: Callable[[sqlite3.Connection], T]) -> T:
-    """What `ask` gives with the store's cache, made again if it is damaged; or with an empty one in memory."""
-    for _ in range(2):
-        try:
-            with contextlib.closing(_connected(store)) as cache:
-                return ask(cache)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
-                break
-        except (ValueError, TypeError):
-            pass
-        except OSError:
-            break
-        _forget(store)
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as cache:
-        for statement in _SCHEMA:
-            cache.execute(statement)
-        return ask(cache)
-
-
-def _connected(store: Store) -> sqlite3.Connection:
-    folder = f"{store.root}/cache"
-    if not os.path.isdir(folder):
-        os.mkdir(folder)
-    cache = sqlite3.connect(f"{folder}/{_FILE}", isolation_level=None)
-    try:
-        for statement in _SCHEMA:
-            cache.execute(statement)
-    except BaseException:
-        cache.close()
-        raise
-    return cache
-
-
-def _forget(store: Store) -> None:
-    # The journal of one file would be played back into another.
-    for name in (f"{_FILE}-journal", _FILE):
-        with contextlib.suppress(OSError):
-            os.unlink(f"{store.root}/cache/{name}")
-
-
 def _update(
     cache: sqlite3.Connection,
     new: Iterable[tuple[Any, ...]],
@@ -406,18 +372,11 @@ def _update(
     left: Iterable[str],
 ) -> None:
     """Have the cache know what we do; where it can not be written, the next one finds it out again."""
-    with contextlib.suppress(sqlite3.OperationalError), _writing(cache):
+    with writing(cache):
         cache.executemany("DELETE FROM records WHERE folder = ? AND id = ?", gone)
         cache.executemany("DELETE FROM folders WHERE folder = ?", [(name,) for name in left])
         cache.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", new)
         cache.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", [(n, *at) for n, at in folders.items()])
-
-
-@contextlib.contextmanager
-def _writing(cache: sqlite3.Connection) -> Iterator[None]:
-    cache.execute("BEGIN IMMEDIATE")
-    with cache:
-        yield
 
 
 @contextlib.contextmanager

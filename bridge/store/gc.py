@@ -17,13 +17,11 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from bridge.formats.store_path import STORE_DIR, base_name
 
 from .catalogue import Entry, entries
-from .durable import dead_temporaries
 from .errors import StoreError
 from .holds import collecting, held_paths
 from .inventory import Inventory, take_inventory
@@ -31,16 +29,14 @@ from .layout import Store
 from .locks import left_locks, try_lock
 from .needs import Graph, Needed
 from .policy import Policy, droppable, fitted
-from .roots import Root, roots, stale_links
+from .roots import Root, roots
+from .rubbish import RubbishKind, Situation, rubbish
 from .sweep import Sweep, in_order, reclaimable, remove, take_out
-from .trace import ids_of, read_file, record_names
+from .trace import ids_of, record_names
 
-__all__ = ["Collected", "Item", "collect", "load_graph", "log_file", "rooted"]
+__all__ = ["Collected", "Item", "collect", "load_graph", "rooted"]
 
-Kind = Literal["realization", "object", "unregistered", "temporary", "checkpoint", "failed", "log", "root", "cache"]
-
-_LOG_DAYS = 7
-"""So long the log of a run that gave no realization is there to be read."""
+Kind = Literal["realization", "object"] | RubbishKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ def collect(
     dry_run: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> Collected:
-    """Collect garbage, beside any number of running processes.
+    """Collect garbage, beside any number of running processes; not of the stores below.
 
     Raises
     ------
@@ -92,22 +88,23 @@ def collect(
     DiskError
         If the disk refuses.
     """
+    store = store.own
     policy = policy or Policy()
+    if dry_run:
+        sweep, found = _find(store, policy, lambda: load_graph(store, on_progress=on_progress))
+        places = [store.real_path(f"{STORE_DIR}/{name}") for name in sweep.objects]
+        return replace(found, freed=reclaimable([*places, *sweep.trees, *sweep.files]))
     # Caches are made before anybody has to wait for us.
     load_graph(store, on_progress=on_progress)
-    if dry_run:
-        found = _find(store, policy, exact=False)
-        places = [store.real_path(f"{STORE_DIR}/{name}") for name in found.sweep.objects]
-        return replace(found.collected, freed=reclaimable([*places, *found.sweep.trees, *found.sweep.files]))
     with collecting(store):
-        found = _find(store, policy, exact=True)
-        size = reclaimable(found.sweep.files)
-        trees = take_out(store, found.sweep)
+        sweep, found = _find(store, policy, lambda: load_graph(store, exact=True))
+        size = reclaimable(sweep.files)
+        trees = take_out(store, sweep)
     for name in left_locks(store):
         # Whoever gives a lock back removes its file.
         with contextlib.suppress(StoreError), try_lock(store, name):
             pass
-    return replace(found.collected, freed=size + remove(trees))
+    return replace(found, freed=size + remove(trees))
 
 
 def load_graph(
@@ -115,10 +112,15 @@ def load_graph(
 ) -> Graph:
     """All realizations and objects of a store.
 
+    Parameters
+    ----------
+    exact
+        Whether no cache is believed about what is there: for who is about to delete something.
+
     Raises
     ------
-    RecordError
-        If one can not be read.
+    StoreError
+        If a record or an info file can not be read.
     """
     bad: list[StoreError] = []
     found = entries(store, on_damaged=bad.append, on_progress=on_progress)
@@ -156,58 +158,31 @@ def rooted(graph: Graph, found: Iterable[Root]) -> tuple[set[int], set[str]]:
     return kept, {base_name(path) for root in found for path in root.objects}
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    sweep: Sweep
-    collected: Collected
-
-
-def _find(store: Store, policy: Policy, *, exact: bool) -> _Found:
+def _find(store: Store, policy: Policy, load: Callable[[], Graph]) -> tuple[Sweep, Collected]:
     """What goes. Bytes are listed before the objects: what is registered meanwhile is no rubbish."""
     held, dead = held_paths(store)
     lying = os.listdir(store.objects)
-    graph = load_graph(store, exact=exact)
+    graph = load()
     kept, objects = rooted(graph, roots(store))
-    objects |= held
     for name in held:
         kept.update(graph.by_output.get(name, ()))
-    needed = _needed(graph, policy, kept, objects)
-    inventory, listed = graph.inventory, graph.entries
-    gone = [number for number in range(len(listed)) if number not in needed.realizations]
+    needed = _needed(graph, policy, kept, objects | held)
+    inventory = graph.inventory
+    gone = [one for number, one in enumerate(graph.entries) if number not in needed.realizations]
     rows = [row for row in range(len(inventory.sizes)) if row not in needed.objects]
-    sweep = Sweep(objects=in_order(inventory, rows))
-    items = []
-    for number in gone:
-        one = listed[number]
-        sweep.records.append(store.trace / base_name(one.drv) / f"{one.id}.json")
-        sweep.files += log_file(store, one)
-        items.append(Item("realization", one.id, _size(inventory, one), one.stage))
+    stays = {base_name(graph.entries[number].drv) for number in needed.realizations}
+    sweep = Sweep(
+        [store.trace / base_name(one.drv) / f"{one.id}.json" for one in gone],
+        in_order(inventory, rows),
+        files=[*dead, *(store.logs / one.log for one in gone if one.log is not None)],
+        folders=[store.trace / name for name in _folders(store) if name not in stays],
+    )
+    items = [Item("realization", one.id, _size(inventory, one), one.stage) for one in gone]
     items += [Item("object", name, inventory.sizes[inventory.rows[name]]) for name in sweep.objects]
-
-    def tree(kind: Kind, places: Iterable[Path]) -> None:
-        for place in places:
-            sweep.trees.append(place)
-            items.append(Item(kind, place.name))
-
-    def file(kind: Kind, places: Iterable[Path]) -> None:
-        for place in places:
-            sweep.files.append(place)
-            items.append(Item(kind, place.name))
-
-    stays = {base_name(listed[number].drv) for number in needed.realizations}
-    tree("unregistered", (store.objects / name for name in sorted(lying) if name not in inventory and name not in held))
-    tree("temporary", dead_temporaries(store))
-    tree("checkpoint", _spent_checkpoints(store, listed, policy))
-    tree("failed", _old(store.failed, policy.older_than))
-    file("log", _lost_logs(store, graph))
-    results = {base_name(path) for number in needed.realizations for path in listed[number].outputs.values()}
-    file("root", (link for link in store.roots.glob("nix-*") if link.name[4:] not in results | held))
-    file("root", stale_links(store))
-    file("cache", (one for one in (store.root / "cache").glob("*.records") if one.stem not in stays))
-    sweep.files += dead
-    sweep.folders += [store.trace / name for name in _folders(store) if name not in stays]
-    live = sum(inventory.sizes[row] for row in needed.objects)
-    return _Found(sweep, Collected(tuple(items), 0, live))
+    for kind, place in rubbish(Situation(store, graph, needed, lying, held, policy.older_than)):
+        (sweep.files if kind in ("log", "root", "cache") else sweep.trees).append(place)
+        items.append(Item(kind, place.name))
+    return sweep, Collected(tuple(items), 0, sum(inventory.sizes[row] for row in needed.objects))
 
 
 def _needed(graph: Graph, policy: Policy, kept: set[int], objects: set[str]) -> Needed:
@@ -235,48 +210,9 @@ def _superseded(listed: Iterable[Entry]) -> list[int]:
     return [number for number, one in enumerate(listed) if one.result == "partial" and (one.drv, one.index) in done]
 
 
-def log_file(store: Store, one: Entry) -> list[Path]:
-    """The log of a realization, if it has one."""
-    found = read_file(f"{store.root}/trace/{base_name(one.drv)}", one.id)
-    return [store.logs / found.log] if found is not None and found.log is not None else []
-
-
 def _size(inventory: Inventory, one: Entry) -> int:
     names = {base_name(path) for path in one.outputs.values()}
     return sum(inventory.sizes[inventory.rows[name]] for name in names if name in inventory)
-
-
-def _spent_checkpoints(store: Store, listed: Iterable[Entry], policy: Policy) -> list[Path]:
-    """Checkpoints of runs that have been finished since, or that are as old as what may go."""
-    places = list(store.checkpoints.iterdir())
-    if not places:
-        return []
-    done = {f"{base_name(one.drv)}-{one.index}" for one in listed if one.result == "done"}
-    old = set(_old(store.checkpoints, policy.older_than))
-    found = []
-    for place in places:
-        if place.name in done or place in old:
-            with try_lock(store, place.name.rpartition("-")[0]) as free:
-                if free:
-                    found.append(place)
-    return found
-
-
-def _old(folder: Path, seconds: float | None) -> list[Path]:
-    if seconds is None or not folder.is_dir():
-        return []
-    return [place for place in folder.iterdir() if time.time() - place.lstat().st_mtime > seconds]
-
-
-def _lost_logs(store: Store, graph: Graph) -> list[Path]:
-    """Logs of derivations that have no realization, a week after."""
-    found = []
-    with os.scandir(store.logs) as logs:
-        for log in logs:
-            drv = log.name.rpartition("-")[0]
-            if drv not in graph.by_drv and time.time() - log.stat().st_mtime > _LOG_DAYS * 86400:
-                found.append(Path(log.path))
-    return found
 
 
 def _folders(store: Store) -> list[str]:

@@ -92,7 +92,7 @@ def _session(store: Store) -> _Session:
 
 def _after_fork() -> None:
     """A child has nothing yet: what its parent holds, the parent holds."""
-    global _mutex
+    global _mutex  # noqa: PLW0603 (another thread may have had it)
     _mutex = threading.RLock()
     for session in _sessions.values():
         if session.file is not None:

@@ -83,12 +83,14 @@ def parse_info(data: bytes, what: str) -> ObjectInfo:
 
 
 def find_info(store: Store, path: str) -> ObjectInfo | None:
-    """The info of the object at `path`, or None if it is not valid."""
-    file = store.info_file(path)
-    try:
-        return parse_info(file.read_bytes(), str(file))
-    except FileNotFoundError:
-        return None
+    """The info of the object at `path`, from the store or a lower one; None if it is not valid."""
+    for one in store.layers:
+        file = one.info_file(path)
+        try:
+            return parse_info(file.read_bytes(), str(file))
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def read_info(store: Store, path: str) -> ObjectInfo:

@@ -1,9 +1,10 @@
 """What must stay where something is to stay: realizations, and the objects that they are and were made from.
 
 A realization keeps its outputs with all that they refer to, its log, and what it was made from: its derivation, its
-code and sources, and the realizations that its inputs are. So whatever is kept can be explained, compared and made
-again; as a Nix with `keep-outputs` and `keep-derivations`. What it was made from is kept once: of several
-realizations with one and the same output, and of an input derivation, the newest, unless one is kept anyway.
+code and sources, the realizations that its inputs are, and the one that it went on from. So whatever is kept can be
+explained, compared and made again; as a Nix with `keep-outputs` and `keep-derivations`. What it was made from is kept
+once: of several realizations with one and the same output, and of an input derivation, the newest, unless one is kept
+anyway.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ class Graph:
     inventory: Inventory
     by_output: dict[str, list[int]] = field(default_factory=dict)
     by_drv: dict[str, list[int]] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, one in enumerate(self.entries):
+            self.by_id[one.id] = number
             self.by_drv.setdefault(base_name(one.drv), []).append(number)
             for path in one.outputs.values():
                 self.by_output.setdefault(base_name(path), []).append(number)
@@ -60,9 +63,10 @@ class Graph:
         stays: set[int] = set()
         seen: set[int] = set()
         named: list[str] = list(objects)
-        new = list(kept)
+        new = set(kept)
         wanting: list[tuple[bool, list[int]]] = []
         while True:
+            new = self._with_previous(new, stays, without)
             stays.update(new)
             for number in new:
                 one = self.entries[number]
@@ -91,19 +95,34 @@ class Graph:
             if not new:
                 return Needed(frozenset(stays), frozenset(row for row in seen if row < count))
 
+    def previous_of(self, number: int) -> int | None:
+        """The realization that one went on from, if it is there."""
+        identity = self.entries[number].previous
+        return self.by_id.get(identity) if identity is not None else None
+
+    def _with_previous(self, numbers: Iterable[int], known: set[int], without: Collection[int]) -> set[int]:
+        """These and all that they went on from, but for those that are known."""
+        found = set(numbers) - known
+        for number in list(found):
+            before = self.previous_of(number)
+            while before is not None and before not in found and before not in known and before not in without:
+                found.add(before)
+                before = self.previous_of(before)
+        return found
+
     def _want(self, name: str, wanting: list[tuple[bool, list[int]]]) -> None:
         if name in self.by_output:
             wanting.append((False, self.by_output[name]))
         if name.endswith(DRV_SUFFIX) and name in self.by_drv:
             wanting.append((True, self.by_drv[name]))
 
-    def _newest(self, wanted: Iterable[list[int]], without: Collection[int]) -> list[int]:
+    def _newest(self, wanted: Iterable[list[int]], without: Collection[int]) -> set[int]:
         found = set()
         for owners in wanted:
             last = next((number for number in reversed(owners) if number not in without), None)
             if last is not None:
                 found.add(last)
-        return sorted(found)
+        return found
 
     def used_by(self, name: str) -> list[int]:
         """The realizations that were made from an object, or from what refers to it, without steps in between."""

@@ -18,18 +18,20 @@ __all__ = ["note_of", "notes", "remove_note", "write_note"]
 
 def note_of(store: Store, identity: str) -> str | None:
     """The note on a realization, without the last newline; None if there is none."""
-    try:
-        return (store.root / "notes" / f"{identity}.txt").read_text(encoding="utf-8", errors="replace").rstrip("\n")
-    except FileNotFoundError:
-        return None
+    for layer in store.layers:
+        try:
+            return (layer.root / "notes" / f"{identity}.txt").read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def notes(store: Store) -> dict[str, str]:
     """All notes, by the realization's id."""
-    try:
-        names = os.listdir(store.root / "notes")
-    except FileNotFoundError:
-        return {}
+    names: list[str] = []
+    for layer in store.layers:
+        with contextlib.suppress(FileNotFoundError):
+            names += os.listdir(layer.root / "notes")
     ids = [name.removesuffix(".txt") for name in names if name.endswith(".txt") and name[0] != "."]
     return {identity: text for identity in ids if (text := note_of(store, identity)) is not None}
 

@@ -34,7 +34,17 @@ from .locks import lock
 from .references import Scanner
 from .sink import Sink
 
-__all__ = ["add_archive", "add_fixed_file", "add_nar", "add_output", "add_texts", "register_built", "remove_tree"]
+__all__ = [
+    "add_archive",
+    "add_copy",
+    "add_fixed_file",
+    "add_fixed_tree",
+    "add_nar",
+    "add_output",
+    "add_texts",
+    "register_built",
+    "remove_tree",
+]
 
 # --------------------------------------------------------------------------- canonicalise and hash
 
@@ -78,7 +88,7 @@ def _place(store: Store, tree: Path, info: ObjectInfo) -> ObjectInfo:
     hold(store, [info.path])
     with lock(store, base_name(info.path)):
         known = find_info(store, info.path)
-        if known is not None and tree != target and os.path.lexists(target):
+        if known is not None and tree != target and store.is_valid(info.path):
             remove_tree(tree)
             return known
         if tree != target:
@@ -178,6 +188,17 @@ def add_archive(
         return _place(store, tree, info)
 
 
+def add_copy(store: Store, info: ObjectInfo, place: Path) -> ObjectInfo:
+    """Add an object that lies in another store.
+
+    Raises
+    ------
+    OutputError
+        If it is not what `info` says.
+    """
+    return add_archive(store, info, _Chunks(nar.pack_chunks(place)), lambda info, tree: None)
+
+
 class _Chunks:
     """Chunks as a stream."""
 
@@ -234,6 +255,22 @@ def add_fixed_file(store: Store, name: str, file: Path, content: Hash) -> Object
         digest, size, _ = _take_in(file, ())
         info = ObjectInfo(path, digest, size, (), f"fixed:{content.algorithm}:{content.nix32}")
         return _place(store, file, info)
+
+
+def add_fixed_tree(store: Store, name: str, tree: Path, content: Hash) -> ObjectInfo:
+    """Move a tree into the store as a fixed-output object, by the sha256 of its NAR.
+
+    Raises
+    ------
+    OutputError
+        If it has another hash; nothing of it stays in the store then.
+    """
+    path = content_path(name, "nar", content)
+    with disk_errors(f"{path} can not be added to the store"):
+        digest, size, _ = _take_in(tree, ())
+        if digest != content:
+            raise OutputError(f"it has the hash {digest.sri}, not {content.sri}")
+        return _place(store, tree, ObjectInfo(path, digest, size, (), f"fixed:r:sha256:{digest.nix32}"))
 
 
 def add_output(

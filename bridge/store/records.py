@@ -108,6 +108,30 @@ class Records(Sequence[Realization]):
         return listed + [getattr(one, name) for one in self._unlisted]
 
 
+class _Layered(Records):
+    """The realizations of several stores as those of one; each once."""
+
+    def __init__(self, layers: Sequence[Records]) -> None:
+        rows: dict[str, tuple[float, str, Records, int]] = {}
+        for layer in layers:
+            listed = zip(layer.column("started"), layer.column("id"), strict=True)
+            for row, (started, identity) in enumerate(listed):
+                rows.setdefault(identity, (started, identity, layer, row))
+        self._rows = [(layer, row) for *_, layer, row in sorted(rows.values(), key=lambda one: one[:2])]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [layer[at] for layer, at in self._rows[row]]
+        layer, at = self._rows[row]
+        return layer[at]
+
+    def column(self, name: str) -> list[Any]:
+        return [layer.column(name)[at] for layer, at in self._rows]
+
+
 def read_records(store: Store, drv: str) -> Records:
     """All realizations of a resolved derivation.
 
@@ -116,6 +140,13 @@ def read_records(store: Store, drv: str) -> Records:
     RecordError
         If a record that had to be read is damaged.
     """
+    if store.lower:
+        return _Layered([_read_layer(layer, drv, writes=layer.root == store.root) for layer in store.layers])
+    return _read_layer(store, drv, writes=True)
+
+
+def _read_layer(store: Store, drv: str, *, writes: bool) -> Records:
+    """The realizations in one store; where it may be written, its index is kept up."""
     folder = f"{store.root}/trace/{base_name(drv)}"
     names = record_names(folder)
     index = _Index.load(_index_file(store, drv)) if len(names) > _FEW else None
@@ -124,7 +155,7 @@ def read_records(store: Store, drv: str) -> Records:
     gone = len(listed) - (len(names) - len(others))
     read = [one for identity in ids_of(others) if (one := read_file(folder, identity)) is not None]
     found = Records(folder, index, read, there=None if gone == 0 else set(ids_of(names)))
-    if len(read) > _FEW or gone > _FEW:
+    if writes and (len(read) > _FEW or gone > _FEW):
         # Whoever may only read the store, or has a full disk, does without.
         with contextlib.suppress(DiskError, OSError):
             _index_file(store, drv).parent.mkdir(exist_ok=True)

@@ -135,9 +135,9 @@ def _replace_link(store: Store, place: Path, target: str) -> None:
 
 def object_at(store: Store, place: str) -> str | None:
     """The store path of the object that a place names or lies in, of this store or of a Nix store; not followed."""
-    inside = str(store.objects)
-    if place.startswith(f"{inside}/"):
-        return _path(place[len(inside) + 1 :].partition("/")[0])
+    for inside in (str(layer.objects) for layer in store.layers):
+        if place.startswith(f"{inside}/"):
+            return _path(place[len(inside) + 1 :].partition("/")[0])
     parts = place.split("/")
     for before, name in itertools.pairwise(parts):
         if before == "store" and (found := _path(name)) is not None:
@@ -202,7 +202,7 @@ def tag(store: Store, name: str, realization: Named, *, force: bool = False) -> 
     folder = store.roots / "tags"
     record = f"{base_name(drv)}/{identity}.json"
     with using(store), disk_errors(f"the tag {name} can not be written"):
-        if not (store.trace / record).exists():
+        if not any((layer.trace / record).exists() for layer in store.layers):
             raise StoreError(f"the realization {identity} is gone")
         folder.mkdir(exist_ok=True)
         _replace_link(store, folder / name, f"../../trace/{record}")
@@ -219,10 +219,13 @@ def tagged(store: Store, name: str) -> Named | None:
     """The realization with this tag, whether or not it is still there."""
     if not _NAME.fullmatch(name):
         return None
-    try:
-        target = os.readlink(store.roots / "tags" / name)
-    except OSError:
-        return None
+    target = ""
+    for layer in store.layers:
+        try:
+            target = os.readlink(layer.roots / "tags" / name)
+            break
+        except OSError:
+            continue
     folder, _, file = target.removeprefix("../../trace/").partition("/")
     path = _path(folder)
     return (path, file.removesuffix(".json")) if path is not None and file.endswith(".json") else None

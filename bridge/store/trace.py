@@ -30,6 +30,7 @@ __all__ = [
     "Result",
     "Runner",
     "find_realizations",
+    "find_record",
     "identity_of",
     "ids_of",
     "read_file",
@@ -259,8 +260,13 @@ def realizations(store: Store, drv: str) -> list[Realization]:
     RecordError
         If one is damaged.
     """
-    folder = f"{store.root}/trace/{base_name(drv)}"
-    found = [one for identity in ids_of(record_names(folder)) if (one := read_file(folder, identity)) is not None]
+    by_id: dict[str, Realization] = {}
+    for layer in store.layers:
+        folder = f"{layer.root}/trace/{base_name(drv)}"
+        for identity in ids_of(record_names(folder)):
+            if identity not in by_id and (one := read_file(folder, identity)) is not None:
+                by_id[identity] = one
+    found = list(by_id.values())
     found.sort(key=lambda one: (one.started, one.id))
     return found
 
@@ -296,22 +302,38 @@ def read_file(folder: str, identity: str) -> Realization | None:
     return read_realization(data, identity, path)
 
 
+def find_record(store: Store, drv: str, identity: str) -> Realization | None:
+    """The realization of a resolved derivation with this id, from the store or a lower one; None if it is gone.
+
+    Raises
+    ------
+    RecordError
+        If it is damaged.
+    """
+    found = (read_file(f"{layer.root}/trace/{base_name(drv)}", identity) for layer in store.layers)
+    return next((one for one in found if one is not None), None)
+
+
 def find_realizations(store: Store, beginning: str) -> list[Realization]:
     """The realizations whose ids begin so."""
     if not beginning.isalnum():
         return []
-    found = []
-    with os.scandir(store.trace) as folders:
-        for folder in folders:
-            names = record_names(folder.path) if folder.is_dir() else []
-            for identity in ids_of(name for name in names if name.startswith(beginning)):
-                one = read_file(folder.path, identity)
-                if one is not None:
-                    found.append(one)
-    return found
+    found: dict[str, Realization] = {}
+    for layer in store.layers:
+        with os.scandir(layer.trace) as folders:
+            for folder in folders:
+                names = record_names(folder.path) if folder.is_dir() else []
+                for identity in ids_of(name for name in names if name.startswith(beginning)):
+                    one = read_file(folder.path, identity)
+                    if one is not None:
+                        found.setdefault(identity, one)
+    return list(found.values())
 
 
 def resolved_derivations(store: Store) -> list[str]:
     """The resolved derivations that the trace knows."""
-    with os.scandir(store.trace) as entries:
-        return sorted(f"{STORE_DIR}/{entry.name}" for entry in entries if entry.is_dir())
+    found: set[str] = set()
+    for layer in store.layers:
+        with os.scandir(layer.trace) as entries:
+            found.update(f"{STORE_DIR}/{entry.name}" for entry in entries if entry.is_dir())
+    return sorted(found)

@@ -60,7 +60,8 @@ def measure(
     each: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> Usage:
-    """Measure stages, or with `each` realizations; the largest first."""
+    """Measure stages, or with `each` realizations; the largest first; of the stores below nothing."""
+    store = store.own
     graph = load_graph(store, on_progress=on_progress)
     inventory = graph.inventory
     owner: list[int | None] = [None] * len(inventory.sizes)

@@ -47,6 +47,8 @@ class Report:
         What is wrong; empty for a clean store.
     rubbish
         Bytes without a record and left temporaries: no fault, `gc` takes them.
+    below
+        Of the objects that are needed, the store paths of those that only a lower store has.
     """
 
     objects: int = 0
@@ -54,6 +56,7 @@ class Report:
     records: int = 0
     findings: list[Finding] = field(default_factory=list)
     rubbish: list[str] = field(default_factory=list)
+    below: set[str] = field(default_factory=set)
 
 
 def verify(
@@ -106,6 +109,7 @@ def _object(store: Store, name: str, report: Report) -> None:
         return
     report.objects += 1
     report.size += info.nar_size
+    report.below.update(path for path in info.references if _is_below(store, path))
     digest = hashlib.sha256()
     # What an input-addressed object refers to, nothing but its bytes can tell.
     scanner = Scanner(map(hash_part, info.references) if info.content_address is None else ())
@@ -148,6 +152,10 @@ def _object(store: Store, name: str, report: Report) -> None:
             wrong = f"its content address {info.content_address} is none: {error}"
         if wrong is not None:
             report.findings.append(Finding(str(real), wrong))
+
+
+def _is_below(store: Store, path: str) -> bool:
+    return bool(store.lower) and not store.has(path) and store.is_valid(path)
 
 
 def _wrong_status(status: os.stat_result) -> str | None:
@@ -245,6 +253,7 @@ def _record(store: Store, folder: str, name: str, report: Report, elsewhere: Cal
     elif realization.drv != f"{STORE_DIR}/{folder}":
         report.findings.append(Finding(str(file), f"it is a record of {realization.drv}"))
     else:
+        report.below.update(path for path in realization.outputs.values() if _is_below(store, path))
         for path in realization.outputs.values():
             if realization.runner != "nix" and not store.is_valid(path) and not (elsewhere and elsewhere(path)):
                 report.findings.append(Finding(str(file), f"its output {path} is not in the store"))

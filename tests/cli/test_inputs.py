@@ -174,6 +174,22 @@ def test_the_projects_own_flake_lock_is_followed(project: Project, nixpkgs: Path
     assert not (project.folder / "bridge.lock").exists()
 
 
+def test_a_flake_is_locked_anew_when_asked(project: Project, nixpkgs: Path) -> None:
+    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
+    project.realize("stages.py:t")
+    before = (project.folder / "bridge.lock").read_bytes()
+    assert "nixpkgs stays at sha256-" in project.run("lock", "--update-input", "nixpkgs").stderr
+    assert (project.folder / "bridge.lock").read_bytes() == before
+    packages = nixpkgs / "packages.nix"
+    packages.write_text(packages.read_text().replace("echo greetings", "echo hello"))
+    assert (project.realize("stages.py:t") / "x").read_text() == "greetings\n"
+    assert " → sha256-" in project.run("lock", "--update-input", "nixpkgs").stderr
+    assert (project.realize("stages.py:t") / "x").read_text() == "hello\n"
+    said = project.run("lock", "--update-input", "nixpkg", status=1).stderr
+    assert "the flake nixpkg is not locked here" in said
+    assert "did you mean nixpkgs" in said
+
+
 def test_a_damaged_lock_entry_is_named_with_its_line(project: Project) -> None:
     project.write('{"version": 1,\n "flakes": {\n  "nixpkgs": {"url": 1}}}', "bridge.lock")
     project.write(TOOLS)
@@ -250,6 +266,22 @@ def test_a_derivation_is_taken_as_it_is(project: Project) -> None:
     assert (project.realize("stages.py:u") / "x").read_text() == "greetings\n"
 
 
+def test_a_content_addressed_package_is_used_like_any_other(project: Project) -> None:
+    code = """{ system }: derivation { name = "floating"; inherit system; builder = "/bin/sh"; outputs = [ "out" "dev" ];
+      __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+      args = [ "-c" "echo floats > $out; echo $out > $dev" ]; }"""
+    project.write(code, "floating.nix")
+    project.write(
+        HEAD + "f = nix('floating.nix')\n"
+        "t = shell('cat $x $y > $out/x', x=f, y=f.dev, tools=[flake('nixpkgs#coreutils')])\n"
+    )
+    first, second = (project.realize("stages.py:t") / "x").read_text().splitlines()
+    assert first == "floats"
+    assert second.endswith("-floating")
+    project.realize("stages.py:t")
+    assert project.evaluations() == []
+
+
 STAGE_NIX = """{ pkgs, model, ... }: pkgs.stdenv.mkDerivation {
   name = "served"; inherit model; buildCommand = ''mkdir $out; cat $model > $out/served; echo "from Nix" >> $out/served'';
 }
@@ -280,6 +312,62 @@ def test_a_stage_written_in_nix_depends_on_a_chosen_realization(project: Project
     assert "-served" in closure
     done = project.run("realize", "stages.py:page", "--set", "train.bias=2")
     assert Path(done.stdout.strip(), "page").read_text() == "bias 2\nfrom Nix\n"
+
+
+OUTPUTS = """{ system, model }: derivation {
+  name = "split"; inherit system model; builder = "/bin/sh"; outputs = [ "bin" "dev" ];
+  args = [ "-c" "while read x; do echo $x > $bin; done < $model; echo header > $dev" ]; }
+"""
+
+
+def test_all_outputs_of_a_stage_written_in_nix_can_be_used(project: Project) -> None:
+    project.write(OUTPUTS, "stage.nix")
+    project.write(
+        TRAINED + "both = shell('cat $one $two $three > $out/x', one=served, two=served.dev, three=served.bin,"
+        " tools=[flake('nixpkgs#coreutils')])\n"
+    )
+    assert (project.realize("stages.py:both") / "x").read_text() == "bias 1\nheader\nbias 1\n"
+    project.write(TRAINED + "bad = shell('cat $x', x=served.doc)\n")
+    said = project.fails("stages.py:bad")
+    assert "stages.py:8: the stage served has no output 'doc'" in said
+    assert "it has bin, dev" in said
+
+
+def test_a_stage_written_in_nix_is_made_for_each_that_was_chosen(project: Project) -> None:
+    project.write(OUTPUTS, "stage.nix")
+    project.write(
+        HEAD + "from bridge import each, every\n"
+        "@stage(realizations=2, match=every())\n"
+        "def train(run, model=out('model.txt')):\n    model.write_text(f'model {run.index}\\n')\n"
+        "served = nix('./stage.nix', args={'model': each(train.model)})\n"
+        "all = shell('cat $x > $out/x', x=served.bin, tools=[flake('nixpkgs#coreutils')])\n"
+    )
+    made = (project.realize("stages.py:all") / "x").read_text()
+    assert sorted(made.splitlines()) == ["model 0", "model 1"]
+
+
+def test_a_stage_written_in_nix_is_checked_explained_pinned_and_walked_like_others(project: Project) -> None:
+    project.write(STAGE_NIX, "stage.nix")
+    project.write(TRAINED)
+    made = project.realize("stages.py:page")
+    assert "served" in project.run("check", "stages.py:page", "--stage", "served").stdout
+    assert project.run("why", "stages.py:served").stdout
+    assert "served" in project.run("lock", "stages.py:page").stdout
+    project.run("lock", "stages.py:page", "--check")
+    assert project.run("realize", "stages.py:page", "--locked").stdout.strip() == str(made)
+    assert "is a nix" in " ".join(project.run("debug", "stages.py:served", status=1).stderr.split())
+    project.run("instantiate", "stages.py:page", "--add")
+    found = project.nix("derivation", "show", project.run("instantiate", "stages.py:page").stdout.strip())
+    assert "-served.drv" in found
+
+
+def test_what_is_not_the_same_when_nix_builds_it_again_is_found(project: Project) -> None:
+    code = """{ system, model }: derivation { name = "unstable"; inherit system model; builder = "/bin/sh";
+      args = [ "-c" "read x < /proc/sys/kernel/random/uuid; echo $x > $out" ]; }"""
+    project.write(code, "stage.nix")
+    project.write(TRAINED)
+    project.realize("stages.py:served")
+    assert "served" in project.run("check", "stages.py:served", "--stage", "served", status=1).stdout
 
 
 def test_a_stage_written_in_nix_that_does_not_evaluate_is_named(project: Project) -> None:
@@ -334,6 +422,60 @@ def test_what_has_no_mkderivation_is_no_stdenv(project: Project) -> None:
 # ----------------------------------------------------------------------------------- bad input
 
 
+def without_nix(project: Project) -> str:
+    """A PATH that has what the command needs besides Nix."""
+    programs = project.scratch / "other"
+    programs.mkdir(exist_ok=True)
+    for name in ("git", "sh"):
+        if not (programs / name).exists():
+            (programs / name).symlink_to(str(shutil.which(name)))
+    return str(programs)
+
+
+def test_without_nix_other_stages_work_and_the_error_says_how_to_get_it(project: Project) -> None:
+    path = without_nix(project)
+    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\nu = shell('echo > $out/x')\n")
+    assert project.run("realize", "stages.py:u", PATH=path, NIXBRIDGE_BUILDER="local").returncode == 0
+    said = " ".join(project.run("realize", "stages.py:t", status=1, PATH=path).stderr.split())
+    assert "stages.py:2: the stage greet needs Nix to be evaluated, and there is none" in said
+    assert "install Nix" in said
+    said = project.run("lock", "--update-input", "nixpkgs", status=1, PATH=path).stderr
+    assert "install Nix" in said
+
+
+def test_flakes_need_no_setting_of_nix(project: Project) -> None:
+    conf = project.scratch / "conf" / "nix.conf"
+    conf.write_text(conf.read_text().replace("nix-command flakes", ""))
+    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
+    assert (project.realize("stages.py:t") / "x").exists()
+
+
+def test_a_nix_that_has_no_flakes_is_told_from_one_that_has(project: Project) -> None:
+    # No such old release can be had: a real one that says that it is.
+    program = project.scratch / "bin" / "nix-build"
+    program.write_text(
+        program.read_text().replace("exec", 'case $1 in --version) echo "nix-build (Nix) 2.3.16"; exit;; esac\nexec')
+    )
+    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
+    said = project.fails("stages.py:t")
+    assert "Nix 2.3.16 has no flakes" in said
+    assert "stages.py:2" in said
+
+
+def test_a_locked_flake_that_is_nowhere_is_told(project: Project, nixpkgs: Path) -> None:
+    project.write(TOOLS)
+    project.realize("stages.py:greet")
+    for link in (project.scratch / "store" / "roots").iterdir():
+        link.unlink()
+    shutil.rmtree(project.scratch / "store" / "cache")
+    project.nix("store", "gc")
+    shutil.rmtree(project.scratch / "cache")
+    os.rename(nixpkgs, nixpkgs.with_name("elsewhere"))
+    said = project.fails("stages.py:greet")
+    assert "stages.py:2" in said
+    assert str(nixpkgs) in said
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -373,4 +515,5 @@ def test_a_package_that_can_not_be_built_is_told_by_the_stage_that_needs_it(proj
     (project.scratch / "seed-root").unlink()
     project.nix("store", "gc")
     said = project.fails()
-    assert "Nix can not build" in said or "seed" in said
+    assert "stages.py:2" in said
+    assert "Nix can not build the stage bash" in said

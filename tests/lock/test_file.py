@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.lock.errors import LockFileError
@@ -33,12 +34,14 @@ def test_a_file_that_does_not_exist_is_empty(path: Path) -> None:
     assert (found.flakes, found.stages) == ({}, {})
 
 
+@settings(deadline=None, max_examples=50)
 @given(flakes=entries, stages=entries)
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, flakes: Any, stages: Any) -> None:
-    path = tmp_path_factory.mktemp("lock") / LOCK_NAME
-    update_section(path, "flakes", lambda _: flakes)
-    update_section(path, "stages", lambda _: stages)
-    found = read_lock(path)
+def test_what_is_written_is_read(flakes: Any, stages: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, LOCK_NAME)
+        update_section(path, "flakes", lambda _: flakes)
+        update_section(path, "stages", lambda _: stages)
+        found = read_lock(path)
     assert (found.flakes, found.stages) == (flakes, stages)
 
 

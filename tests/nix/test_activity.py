@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.nix.activity import BuildFinished, BuildStarted, Event, Line, Message, Parser, Phase
+from bridge.nix.activity import BuildFinished, BuildStarted, Event, Line, Message, Parser, Phase, Transfer
 
 DRV = "/nix/store/yc5fjbss1pma8fz9hvqb8cwmamb6rq79-ok-1.drv"
 
@@ -62,10 +62,39 @@ def test_the_place_of_an_expression_is_no_file() -> None:
 
 def test_other_activities_are_messages_where_they_say_something_to_people() -> None:
     assert events(
-        at_nix(action="start", id=1, level=3, text="copying path 'x'", type=100, fields=["x", "a", "b"]),
+        at_nix(action="start", id=1, level=3, text="deleting 'x'", type=0),
         at_nix(action="start", id=2, level=6, text="querying info", type=0),
         at_nix(action="start", id=3, level=0, text="", type=102),
-    ) == [Message(3, "copying path 'x'")]
+    ) == [Message(3, "deleting 'x'")]
+
+
+def test_a_copy_is_told_with_its_bytes_and_not_twice() -> None:
+    assert events(
+        at_nix(action="start", id=1, level=5, text="", type=108, fields=["/nix/store/x", "https://c"], parent=0),
+        at_nix(action="start", id=2, level=3, text="copying", type=100, fields=["/nix/store/x", "https://c", "l"]),
+        at_nix(action="start", id=3, level=4, text="downloading", type=101, fields=["https://c/x.nar"], parent=2),
+        at_nix(action="result", id=3, type=105, fields=[5, 10, 0, 0]),
+        at_nix(action="result", id=2, type=105, fields=[7, 20, 0, 0]),
+        at_nix(action="stop", id=3),
+        at_nix(action="stop", id=2),
+        at_nix(action="stop", id=1),
+    ) == [
+        Transfer(2, "/nix/store/x", "https://c"),
+        Transfer(2, "/nix/store/x", "https://c", 7, 20),
+        Transfer(2, "/nix/store/x", "https://c", 7, 20, ended=True),
+    ]
+
+
+def test_a_download_by_a_fetch_is_told() -> None:
+    assert events(
+        at_nix(action="start", id=3, level=4, text="downloading", type=101, fields=["https://e/f"], parent=2),
+        at_nix(action="result", id=3, type=105, fields=[5, 0, 0, 0]),
+        at_nix(action="stop", id=3),
+    ) == [
+        Transfer(3, "https://e/f"),
+        Transfer(3, "https://e/f", done=5),
+        Transfer(3, "https://e/f", done=5, ended=True),
+    ]
 
 
 def test_lines_that_are_no_events_pass_through() -> None:
@@ -91,6 +120,8 @@ def test_lines_that_are_no_events_pass_through() -> None:
         '@nix {"action":"start","type":105,"id":"x","level":0,"fields":["a","b"]}',
         '@nix {"action":"result","type":101,"id":1,"fields":[]}',
         '@nix {"action":"result","type":101,"id":[],"fields":["x"]}',
+        '@nix {"action":"result","type":105,"id":[],"fields":[1,2,0,0]}',
+        '@nix {"action":"start","type":100,"id":1,"level":0,"fields":["x"]}',
         "@nix " + "[" * 100_000,
     ],
 )

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from instantiating import instantiate
 
 from bridge.nix.activity import BuildFinished, BuildStarted, Event, Line, Phase
 from bridge.nix.build import build, read_log
 from bridge.nix.errors import NixBuildError, NixCancelledError
-from bridge.nix.evaluate import instantiate
 from bridge.nix.installation import Installation
 
 pytestmark = pytest.mark.nix
@@ -150,7 +150,7 @@ def test_a_missing_group_of_build_users_is_explained(nix: Installation, scratch:
 
 def test_options_reach_nix(nix: Installation) -> None:
     with pytest.raises(NixBuildError) as caught:
-        build(nix, [drv(nix, "slow")], options={"timeout": "1"}, max_jobs=1)
+        build(nix, [drv(nix, "slow")], options={"timeout": "1", "max-jobs": "1"})
     assert caught.value.status == 101
     assert "timed out" in caught.value.message
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from instantiating import instantiate
 
 from bridge.formats import nar
 from bridge.formats.derivation import derivation_path, derivation_references, parse_aterm
@@ -25,7 +26,6 @@ from bridge.formats.store_path import content_path, fixed_path, text_path
 from bridge.nix import wire
 from bridge.nix.client import Connection, PathInfo, connect
 from bridge.nix.errors import NixConnectionError, NixDaemonError, NixError, NixMissingPathError
-from bridge.nix.evaluate import instantiate
 from bridge.nix.installation import Installation
 
 MISSING = f"/nix/store/{'a' * 32}-missing"

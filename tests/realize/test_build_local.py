@@ -170,6 +170,8 @@ def test_what_a_dead_build_registered_and_did_not_record_is_recorded(store: Stor
 
 
 def test_no_descriptor_stays_open(store: Store, tmp_path: Path) -> None:
+    # What a process holds of a store stays open until it ends.
+    script(store, tmp_path, ": first")
     before = len(os.listdir("/proc/self/fd"))
     script(store, tmp_path, "true")
     failure_of = script(store, tmp_path, "exit 1").failure

@@ -17,6 +17,7 @@ from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
 from bridge.realize.errors import BuildError
 from bridge.realize.events import Failed, Finished, Line, Note, Skipped
+from bridge.store.holds import hold
 from bridge.store.info import find_info, read_info
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
@@ -322,6 +323,8 @@ def test_an_object_that_is_nowhere_fails_with_what_to_do(store: Store, pipeline:
 
 
 def test_no_descriptor_and_no_process_stays(store: Store, pipeline: ModuleType, nix: Installation) -> None:
+    # What a process holds of a store stays open until it ends.
+    hold(store, [f"/nix/store/{'a' * 32}-x"])
     before = len(os.listdir("/proc/self/fd"))
     run(store, pipeline.report, nix=nix)
     assert len(os.listdir("/proc/self/fd")) == before

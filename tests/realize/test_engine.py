@@ -337,7 +337,7 @@ def test_fetches_of_the_same_bytes_under_other_names_are_other_objects(store: St
     module = load(tmp_path, f"s0 = source('data.txt')\ns1 = {line % 1}\ns2 = {line % 2}")
     done = run(store, module.s0, module.s1, module.s2)
     assert {event.node.name for event in done.of(Finished)} == {"f1", "f2"}
-    assert len(list(store.objects.iterdir())) == 3
+    assert len([one for one in store.objects.iterdir() if one.suffix != ".drv"]) == 3
     assert_clean(store)
 
 

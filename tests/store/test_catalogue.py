@@ -32,7 +32,7 @@ def made(store: Store, number: int, drv: str = DRV, **more: object) -> Realizati
 
 
 def cache(store: Store) -> Path:
-    return store.root / "cache" / "catalogue-1.sqlite"
+    return store.root / "cache" / "catalogue-2.sqlite"
 
 
 def settle(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,9 @@ def stage_code(function: FunctionType, decorated_at: int) -> Code:
     file = Path(place.file).resolve()
     # A program's own module has its usual name for a worker, whose main module is another one.
     name = function.__module__ if function.__module__ != "__main__" else module_name(file)
+    if name.startswith("bridge."):
+        # A stage of stock comes as a module of its own: a worker has no nixbridge.
+        name = name.rpartition(".")[2]
     module = load(name, file)
     pruner = _Pruner(project_root(file), module, function, decorated_at)
     pruner.reach_function()

@@ -154,7 +154,7 @@ class _Gathering:
         if path in self.objects:
             return self.objects[path]
         info = find_info(self.store, path) if self.store.is_valid(path) else None
-        return Packed(info, self.store.real_path(path)) if info is not None else self.elsewhere(path)
+        return Packed(info, self.store.place_of(path)) if info is not None else self.elsewhere(path)
 
 
 def _ordered(objects: dict[str, Packed]) -> Iterator[Packed]:

@@ -139,7 +139,8 @@ def _archive(real: Path) -> Callable[[], Iterator[bytes]]:
 
 
 def _record(store: Store, record: Realization) -> Iterator[_Part]:
-    file = store.trace / base_name(record.drv) / f"{record.id}.json"
+    files = [one.trace / base_name(record.drv) / f"{record.id}.json" for one in store.layers]
+    file = next((one for one in files if one.exists()), files[0])
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -147,7 +148,7 @@ def _record(store: Store, record: Realization) -> Iterator[_Part]:
     if not is_genuine(data, record.id):
         raise RecordError(f"the record {file} was changed after it was written", hint="run nixbridge verify")
     yield _in_memory(f"trace/{record.id}.json", data)
-    if record.log is not None and (log := store.logs / record.log).is_file():
+    if record.log is not None and (log := store.log_file(record.log)).is_file():
         with log.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
             size = os.fstat(opened.fileno()).st_size

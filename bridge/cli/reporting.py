@@ -1,0 +1,217 @@
+"""`report` and `ui`: a page of a plan or a store, in a file or live."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bridge.formats.errors import BridgeError
+from bridge.stages.errors import TargetError
+from bridge.store.layout import Store
+
+from .asking import ground_of, is_module, listed, split_target, unless_imported
+from .options import BuilderOption, JsonOption, SetOption, StoreOption
+from .render import dim, print_json, size
+from .setting import open_located
+
+if TYPE_CHECKING:
+    from bridge.look.ground import Ground
+    from bridge.look.report.page import Page
+
+__all__ = ["report_command", "ui_command"]
+
+Shown = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TARGET|STAGE|REF]",
+        help="A target: its plan. A stage's name, an id, a store path or a link: these realizations and what they were"
+        " made from. Nothing: the whole store.",
+    ),
+]
+_MOST_DETAILS = 500
+_ROOM = 24 << 20
+"""How many realizations, and how many bytes of files and logs, go into a file."""
+_TAIL = 4 << 10
+_LOGS = 3
+
+Look = Callable[["Ground | None"], "tuple[Ground, Page]"]
+"""A look at what is shown: given what the last one stood on, what this one does, and the page."""
+
+
+def report_command(
+    target: Shown = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where to write it; - is stdout.")
+    ] = Path("report.html"),
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a page to look at: the graph, all realizations with plots, inputs, outputs and logs, in one file.
+
+    nixbridge report stages.py -o report.html; nixbridge report train -o train.html; nixbridge report
+
+    The file needs no network and no nixbridge. It holds files and logs of chosen and of new realizations, up to 24 MiB.
+    """
+    from bridge.look.report.render import html_of
+
+    opened = open_located(store, target)
+    ground, page = _look_of(opened, target, settings, builder, store)(None)
+    shown = replace(page, details=_details(ground, page)).to_json()
+    if json:
+        print_json(shown)
+        return
+    text = html_of(shown)
+    if str(output) == "-":
+        sys.stdout.write(text)
+        return
+    _write(output, text)
+    told = f"{len(page.stages)} stages, {len(page.rows)} realizations, {size(len(text))}"
+    print(dim(told), file=sys.stderr)
+    print(output)
+
+
+def ui_command(
+    target: Shown = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
+    store: StoreOption = None,
+) -> None:
+    """Serve the page of `report` to this machine's browsers, live while runs go on, until Ctrl-C.
+
+    nixbridge ui stages.py --open; nixbridge ui
+
+    The address that is printed holds a secret; nobody else can read the page, and nothing can be changed by it.
+    """
+    from bridge.look.report.running import logs_of, running, stamp, tail
+    from bridge.look.report.serve import Server, View
+
+    opened = open_located(store, target)
+    look = _look_of(opened, target, settings, builder, store)
+    last: Ground | None = None
+
+    def page() -> dict[str, Any]:
+        nonlocal last
+        last, found = look(last)
+        return replace(found, live=True).to_json()
+
+    def detail(identity: str) -> dict[str, Any] | None:
+        from bridge.look.report.detail import Room, detail_of
+
+        entries = last.entries() if last is not None else []
+        one = next((one for one in reversed(entries) if one.id == identity), None)
+        return None if one is None or last is None else detail_of(last, one, Room())
+
+    def logs(digest: str) -> list[str]:
+        from bridge.formats.store_path import hash_part
+
+        held = (drv for drv in running(opened) if hash_part(drv) == digest)
+        return [tail(file, _TAIL)[0] for drv in held for file in logs_of(opened, drv)[:_LOGS]]
+
+    try:
+        server = Server(View(page, lambda: stamp(opened), detail, logs), port)
+    except OSError as error:
+        raise TargetError(f"port {port} can not be had: {error.strerror}", hint="name another one, or none") from error
+    # Whatever is wrong with the target is said now, not to a browser.
+    server.page()
+    print(server.url, flush=True)
+    if browse:
+        import webbrowser
+
+        webbrowser.open(server.url)
+    with server:
+        server.serve_forever()
+
+
+def _look_of(
+    opened: Store, target: str | None, settings: Sequence[str] | None, builder: str, store: str | None
+) -> Look:
+    """How to look at what is named."""
+    from bridge.look.report.gather import page_of_store
+
+    if target is None:
+
+        def whole(last: Ground | None) -> tuple[Ground, Page]:
+            ground = ground_of(opened) if last is None else last.again()
+            return ground, page_of_store(ground, str(opened.root.name))
+
+        return whole
+    found = split_target(target)
+    as_target = found[:2] if found is not None else None
+    if as_target is None and not _is_known(opened, target) and is_module(opened, target):
+        as_target = target, None
+    if as_target is not None:
+        try:
+            return _plan_look(opened, as_target[0], settings, builder, store)
+        except BridgeError as error:
+            target = unless_imported(opened, *as_target, error)
+    reference = target
+
+    def some(last: Ground | None) -> tuple[Ground, Page]:
+        from bridge.look.references import named
+
+        ground = ground_of(opened) if last is None else last.again()
+        return ground, page_of_store(ground, reference, named(ground, reference).entries)
+
+    return some
+
+
+def _is_known(opened: Store, text: str) -> bool:
+    """Whether this is a path, or the name of a stage that has realizations."""
+    return "/" in text or os.path.lexists(text) or bool(listed(opened, text))
+
+
+def _plan_look(opened: Store, target: str, settings: Sequence[str] | None, builder: str, store: str | None) -> Look:
+    from bridge.look.report.gather import page_of_plan
+    from bridge.realize.engine import realize
+
+    from .looking import look_options
+    from .setting import plan_of
+
+    options = look_options(builder)
+    plan = plan_of(target, settings, store)
+    known = {node.path: node.derivation for node in plan.nodes if node.source is None}
+
+    def look(last: Ground | None) -> tuple[Ground, Page]:
+        ground = ground_of(opened) if last is None else last.again()
+        ground.known.update(known)
+        outcome = realize(plan, opened, nix=ground.nix, options=options)
+        return ground, page_of_plan(ground, plan, outcome, target)
+
+    return look
+
+
+def _details(ground: Ground, page: Page) -> dict[str, dict[str, Any]]:
+    """The details of what was chosen, then of what is new, as far as there is room."""
+    from bridge.look.report.detail import Room, detail_of
+
+    room = Room(_ROOM)
+    first = sorted(page.rows, key=lambda row: (not row.chosen, -row.entry.started))[:_MOST_DETAILS]
+    shown = sys.stderr.isatty() and len(first) > 100
+    found = {}
+    for number, row in enumerate(first, 1):
+        found[row.entry.id] = detail_of(ground, row.entry, room, ask_nix=row.chosen)
+        if shown and (number % 20 == 0 or number == len(first)):
+            end = "\n" if number == len(first) else ""
+            print(f"\r{number}/{len(first)} realizations", end=end, file=sys.stderr, flush=True)
+    return found
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is there as a whole, or not at all."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        os.replace(beside, file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise TargetError(f"{file} can not be written: {error.strerror}") from error

@@ -1,0 +1,106 @@
+"""What lies in a store and is no result: what dead processes left, and what stands beside realizations that are gone.
+
+Each kind is a row of `rubbish`; most of what is found is a name that nothing which stays answers to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bridge.formats.store_path import base_name
+
+from .durable import dead_temporaries
+from .layout import Store
+from .locks import try_lock
+from .needs import Graph, Needed
+from .roots import stale_links
+
+__all__ = ["RubbishKind", "Situation", "rubbish"]
+
+RubbishKind = Literal["unregistered", "temporary", "checkpoint", "failed", "log", "root", "cache"]
+
+_LOG_DAYS = 7
+"""So long the log of a run that gave no realization is there to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known when rubbish is looked for.
+
+    Parameters
+    ----------
+    lying
+        Names in store/ from before the graph was loaded: what is registered meanwhile is no rubbish.
+    held
+        Base names of what running processes use.
+    older_than
+        Seconds after which a checkpoint, or what a failed build worked in, goes as well.
+    """
+
+    store: Store
+    graph: Graph
+    needed: Needed
+    lying: list[str]
+    held: set[str]
+    older_than: float | None
+
+
+def rubbish(of: Situation) -> Iterator[tuple[RubbishKind, Path]]:
+    """What goes whatever one asks for."""
+    store, graph = of.store, of.graph
+    kept = [graph.entries[number] for number in of.needed.realizations]
+    for name in sorted(of.lying):
+        if name not in graph.inventory and name not in of.held:
+            yield "unregistered", store.objects / name
+    for place in dead_temporaries(store):
+        yield "temporary", place
+    for place in _spent_checkpoints(of):
+        yield "checkpoint", place
+    for place in _old(store.failed, of.older_than):
+        yield "failed", place
+    for place in _lost_logs(of):
+        yield "log", place
+    results = {base_name(path) for one in kept for path in one.outputs.values()} | of.held
+    for place in store.roots.glob("nix-*"):
+        if place.name[4:] not in results:
+            yield "root", place
+    for place in stale_links(store):
+        yield "root", place
+    folders = {base_name(one.drv) for one in kept}
+    for place in (store.root / "cache").glob("*.records"):
+        if place.stem not in folders:
+            yield "cache", place
+
+
+def _spent_checkpoints(of: Situation) -> Iterator[Path]:
+    """Checkpoints of runs that have been finished since, or that are as old as what may go."""
+    places = list(of.store.checkpoints.iterdir())
+    if not places:
+        return
+    done = {f"{base_name(one.drv)}-{one.index}" for one in of.graph.entries if one.result == "done"}
+    old = set(_old(of.store.checkpoints, of.older_than))
+    for place in places:
+        if place.name in done or place in old:
+            with try_lock(of.store, place.name.rpartition("-")[0]) as free:
+                if free:
+                    yield place
+
+
+def _old(folder: Path, seconds: float | None) -> list[Path]:
+    if seconds is None or not folder.is_dir():
+        return []
+    return [place for place in folder.iterdir() if time.time() - place.lstat().st_mtime > seconds]
+
+
+def _lost_logs(of: Situation) -> Iterator[Path]:
+    """Logs of derivations that have no realization, a week after."""
+    with os.scandir(of.store.logs) as logs:
+        for log in logs:
+            drv = log.name.rpartition("-")[0]
+            if drv not in of.graph.by_drv and time.time() - log.stat().st_mtime > _LOG_DAYS * 86400:
+                yield Path(log.path)
