@@ -295,7 +295,7 @@ class _Pruner:
         self._reached.setdefault(module, set())
         for statement in module.statements:
             own = any(self._is_own(module, name) for name in statement.binds)
-            if not own and not self._touches_stages(module, statement):
+            if not own and not _is_of_bridge(statement) and not self._touches_stages(module, statement):
                 self._add(module, statement)
 
     def _touches_stages(self, module: Module, statement: Statement) -> bool:
@@ -340,6 +340,12 @@ class _Pruner:
             for depth in range(1, len(parts) + 1):
                 files.setdefault("/".join([*parts[:depth], "__init__.py"]), "")
         return Code(self._module.name, self._function.__name__, dict(sorted(files.items())), trees)
+
+
+def _is_of_bridge(statement: Statement) -> bool:
+    """Whether this imports nixbridge: a worker has none, and what makes stages is no part of their run."""
+    targets = [target for target, _, _ in imported_names(statement.node, "")]
+    return bool(targets) and all(target.partition(".")[0] == "bridge" for target in targets)
 
 
 def _chains(reader: ast.stmt, bound: str) -> set[tuple[str, ...]]:
