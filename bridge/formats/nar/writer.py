@@ -19,7 +19,7 @@ from . import wire
 from .canonical import Canonical, changed
 
 try:
-    from bridge import _native
+    from bridge.formats import _native
 except ImportError:  # there was no compiler: the same in Python
     _native = None  # type: ignore[assignment]
 

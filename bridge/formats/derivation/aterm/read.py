@@ -29,7 +29,7 @@ from bridge.formats.store_path import STORE_PATH, check_name, parse
 from .notation import IMPURE, VERSION, is_bare, split_method_algorithm
 
 try:
-    from bridge import _native
+    from bridge.formats import _native
 except ImportError:  # there was no compiler: the same in Python
     _native = None  # type: ignore[assignment]
 
