@@ -13,6 +13,7 @@ mkShell {
       ps.setuptools
       ps.typer
       ps.rich
+      ps.markdown-it-py
       ps.pynixutil
       ps.cffi
       ps.numpy

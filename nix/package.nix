@@ -5,6 +5,7 @@
   setuptools,
   typer,
   rich,
+  markdown-it-py,
   pynixutil,
   cffi,
 }:
@@ -30,6 +31,7 @@ buildPythonApplication {
   dependencies = [
     typer
     rich
+    markdown-it-py
     pynixutil
     cffi
   ];

@@ -1,4 +1,4 @@
-"""docs/formats.md says what runs: its Python, its commands, and the names in its tables."""
+"""docs/formats.md and the tutorials say what runs: their Python, their commands, and the names in their tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import bridge
+from bridge.cli.lazy import Group
+from bridge.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/formats.md").read_text()
@@ -159,3 +163,83 @@ def test_every_link_leads_somewhere(link: str) -> None:
         assert (ROOT / "docs" / file).exists()
     else:
         assert title in {found.lower().replace(" ", "-").replace(",", "") for found in SECTIONS}
+
+
+TUTORIALS = sorted(path.stem for path in (ROOT / "docs/tutorials").glob("*.md"))
+HELLO = ROOT / ".cache/hello-2.10.tar.gz"
+NETWORK = "https://ftpmirror.gnu.org/hello/"
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the tutorials and of what they use; GNU hello is there without a network."""
+    shutil.copytree(ROOT / "docs/tutorials", tmp_path / "docs/tutorials")
+    shutil.copytree(ROOT / "docs/examples", tmp_path / "docs/examples", ignore=shutil.ignore_patterns("__pycache__"))
+    hello = tmp_path / "docs/tutorials/hello.md"
+    assert NETWORK in hello.read_text()
+    hello.write_text(hello.read_text().replace(NETWORK, f"file://{HELLO.parent}/"))
+    yield tmp_path / "docs"
+    subprocess.run(["chmod", "-R", "u+w", tmp_path], check=False)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in TUTORIALS])
+def test_a_tutorial_prints_what_it_says(name: str, docs: Path, tmp_path: Path) -> None:
+    if name == "hello" and not HELLO.exists():
+        pytest.skip("the source of GNU hello could not be fetched by scripts/setup")
+    if name == "digits" and shutil.which("busybox") is None:
+        pytest.skip("the example's tools are a static busybox: apt-get install busybox-static")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("nixbridge"), "run-md", "--check", docs / "tutorials" / f"{name}.md"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "NIXBRIDGE_STORE": str(tmp_path / "store"),
+            "NIX_REMOTE": f"local?root={tmp_path}/nix",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
+    outside_code = re.sub("(`+).*?\\1", "", _BLOCK.sub("", (ROOT / page).read_text()))
+    for link in _LINK.findall(outside_code):
+        file = link.partition("#")[0]
+        if file and "://" not in file:
+            assert (ROOT / page).parent.joinpath(file).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_names_is_there(page: str) -> None:
+    for line in re.findall(r"`nixbridge ([^`]*)`", (ROOT / page).read_text()):
+        table: Group = COMMANDS
+        for word in line.split():
+            if not re.fullmatch(r"[a-z][a-z-]*", word):
+                break
+            assert word in table, f"nixbridge {line}"
+            found = table[word]
+            if not isinstance(found, Group):
+                break
+            table = found
+
+
+_OURS = re.compile(r"`(?:bridge\.)?([a-z_]+)\(")
+
+
+def test_every_function_that_users_of_pylightnix_are_told_of_is_there() -> None:
+    """In the second column of a table, a call that stands first is one of ours, or a method."""
+    named = set()
+    for row in (ROOT / "docs/pylightnix.md").read_text().splitlines():
+        if row.startswith("| ") and " | " in row:
+            named |= set(_OURS.findall(row.split(" | ")[1]))
+    methods = {"stage", "call", "accept", "cancel", "realize"}
+    assert len(named) > 20
+    assert named <= methods | set(bridge.__all__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,18 +14,17 @@ import typer
 from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import name_part
 from bridge.stages.errors import TargetError
-from bridge.store.catalogue import Entry, entries
+from bridge.store.catalogue import Entry
 from bridge.store.layout import Store
 
-from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .render import age, dim, duration, number, paint, print_error, print_json, size, table
-from .setting import find_nix, open_located
+from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
+from .referring import chosen_entries, ground_of, listed, one_entry, planned, split_target, unless_imported
+from .render import age, duration, number, paint, print_json, size, table
+from .setting import open_located
 
 if TYPE_CHECKING:
     from bridge.look.files import File, Spot
     from bridge.look.ground import Ground
-    from bridge.realize.engine import Outcome
-    from bridge.stages.plan import Plan
 
 __all__ = [
     "cat_command",
@@ -39,63 +37,11 @@ __all__ = [
     "tree_command",
 ]
 
-_TARGET = re.compile(r"(?P<file>[^:]*\.py|[\w.]+(?=:))(?::(?P<stage>[^/]*))?(?:/(?P<below>.*))?", re.DOTALL)
 _CHUNK = 1 << 20
 
-Reference = Annotated[
-    str,
-    typer.Argument(
-        metavar="REF[/PATH]",
-        help="An id or its beginning, a stage's name, a store path, a link to one, or a TARGET; ID^OUTPUT for another"
-        " output than out.",
-    ),
+FileReference = Annotated[
+    str, typer.Argument(metavar="REF[/PATH]", help=f"{REFERENCE} ID^OUTPUT is another output than out.")
 ]
-
-
-def ground_of(store: Store) -> Ground:
-    """The store, with what asking needs."""
-    from bridge.look.ground import Ground
-
-    return Ground(store, find_nix())
-
-
-def listed(store: Store, stage: str | None = None, *, sizes: bool = False) -> list[Entry]:
-    """The realizations of a store; what is wrong with others is said, and how far reading has come."""
-    shown = False
-
-    def progress(done: int, count: int) -> None:
-        nonlocal shown
-        if count > 10_000 and sys.stderr.isatty():
-            shown = True
-            print(f"\r{done}/{count} new records", end="" if done < count else "\n", file=sys.stderr, flush=True)
-
-    return entries(store, stage=stage, sizes=sizes, on_damaged=print_error, on_progress=progress)
-
-
-def split_target(text: str) -> tuple[str, str | None, str | None] | None:
-    """The target in a text, its stage and the path behind it; None if it is no target, as far as one can see."""
-    found = _TARGET.fullmatch(text)
-    if found is None or (os.path.lexists(text) and not found["file"].endswith(".py")):
-        return None
-    file, stage, below = found["file"], found["stage"], found["below"]
-    return (f"{file}:{stage}" if stage else file), stage or None, below
-
-
-def planned(target: str, settings: Sequence[str] | None, store: str | None, builder: str) -> tuple[Plan, Outcome]:
-    from .looking import look
-
-    plan, _, outcome, _ = look(target, settings, store, builder)
-    return plan, outcome
-
-
-def unless_imported(store: Store, target: str, stage: str | None, error: BridgeError) -> str:
-    """The stage that a target names, which the store knows though the target can not be loaded; says so."""
-    stage = stage and stage.partition("^")[0]
-    if not stage or not listed(store, stage):
-        raise error
-    print(f"{paint('warning:', 'yellow')} {target} can not be loaded: {error}", file=sys.stderr)
-    print(dim(f"the store answers, for all stages that are called {stage}"), file=sys.stderr)
-    return stage
 
 
 # --------------------------------------------------------------------------------------------- ls
@@ -105,9 +51,9 @@ def ls_command(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET|STAGE|REF[/PATH]]",
-            help="A target or a stage's name: its realizations. An id, store path or link, or anything with a path"
-            " behind it: the files. Nothing: the whole store.",
+            metavar="[REF[/PATH]]",
+            help=f"{REFERENCE} Of a stage or target its realizations are listed, of all else, and of what has a path"
+            " behind it, the files; without it the whole store.",
         ),
     ] = None,
     long: Annotated[bool, typer.Option("-l", "--long", help="Of files: kind, size, where links lead.")] = False,
@@ -339,7 +285,7 @@ def _named(file: File) -> str:
 
 
 def cat_command(
-    reference: Reference,
+    reference: FileReference,
     settings: SetOption = None,
     builder: BuilderOption = "auto",
     store: StoreOption = None,
@@ -359,7 +305,7 @@ def cat_command(
 
 
 def tree_command(
-    reference: Reference,
+    reference: FileReference,
     depth: Annotated[int | None, typer.Option("--depth", "-L", min=1, metavar="N", help="Folders to go into.")] = None,
     settings: SetOption = None,
     builder: BuilderOption = "auto",
@@ -412,9 +358,7 @@ def walked(top: File, depth: int | None) -> Iterable[tuple[str, File]]:
 
 
 def log_command(
-    reference: Annotated[
-        str, typer.Argument(metavar="TARGET|REF", help="A target, a stage's name, an id, a store path or a link.")
-    ],
+    reference: Reference,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -424,30 +368,13 @@ def log_command(
     """
     opened = open_located(store, reference)
     ground = ground_of(opened)
-    found = _asked(ground, reference, store)
+    found = chosen_entries(ground, reference, store)
     logs = [(one, _log(ground, one)) for one in found]
     if json:
         print_json([{"id": one.id, "stage": one.stage, "drv": one.drv, "log": text} for one, text in logs])
         return
     for _, text in logs:
         sys.stdout.write(text)
-
-
-def _asked(ground: Ground, reference: str, store: str | None) -> list[Entry]:
-    from bridge.look.references import one_named
-
-    target = split_target(reference)
-    if target is None:
-        return [one_named(ground, reference)]
-    try:
-        plan, outcome = planned(target[0], None, store, "auto")
-    except BridgeError as error:
-        return [one_named(ground, unless_imported(ground.store, *target[:2], error))]
-    missing = [node.name for node in plan.targets if node not in outcome.choices or not outcome.choices[node].chosen]
-    if missing:
-        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target[0]}")
-    ids = {one.id for node in plan.targets for one in outcome.choices[node].chosen}
-    return [one for one in ground.entries() if one.id in ids]
 
 
 def _log(ground: Ground, one: Entry) -> str:
@@ -465,7 +392,7 @@ def _log(ground: Ground, one: Entry) -> str:
 
 
 def note_command(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="A realization: an id, a store path, a link.")],
+    reference: Reference,
     text: Annotated[str | None, typer.Argument(metavar="[TEXT|-]", help="What to write down; - is stdin.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Have no note.")] = False,
     store: StoreOption = None,
@@ -475,11 +402,10 @@ def note_command(
 
     nixbridge note 014ycz "overfits, but the baseline of the paper"
     """
-    from bridge.look.references import one_named
     from bridge.store.notes import note_of, remove_note, write_note
 
     opened = open_located(store, reference)
-    one = one_named(ground_of(opened), reference)
+    one = one_entry(ground_of(opened), reference, store)
     if remove:
         remove_note(opened, one.id)
     elif text is not None:

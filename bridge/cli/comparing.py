@@ -12,29 +12,20 @@ from bridge.formats.derivation.diff import Change
 from bridge.look.compare import FileChange, InputChange
 from bridge.look.diff import RealizationDiff, StageDiff, Value, diff_realizations
 from bridge.look.ground import Ground
-from bridge.look.references import one_named
 from bridge.look.text import printable
 from bridge.stages.errors import TargetError
 from bridge.stages.values import Builder
 
-from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
+from .options import BuilderOption, JsonOption, Reference, SetOption, StoreOption, Target
+from .referring import one_entry
 from .render import paint, print_json, size
 from .setting import find_nix, open_located, plan_of
 
 if TYPE_CHECKING:
     from bridge.look.why import Because, ChangedInput
     from bridge.stages.plan import Node, Plan
-    from bridge.store.catalogue import Entry
 
 __all__ = ["diff_command", "why_command"]
-
-Reference = Annotated[
-    str,
-    typer.Argument(
-        metavar="A|B", help="An id or its beginning, a stage's name, a tag, a store path, a link, FILE.py:STAGE."
-    ),
-]
-
 
 # -------------------------------------------------------------------------------------------- diff
 
@@ -51,7 +42,7 @@ def diff_command(
     nixbridge diff 014ycz 1i11bk
     """
     ground = Ground(open_located(store, create=False), find_nix())
-    before, after = _realization(ground, a), _realization(ground, b)
+    before, after = one_entry(ground, a, store), one_entry(ground, b, store)
     found = diff_realizations(ground, before, after)
     if json:
         print_json(found.to_json())
@@ -60,25 +51,6 @@ def diff_command(
             print(line)
     if exit_code and found:
         raise typer.Exit(1)
-
-
-def _realization(ground: Ground, reference: str) -> Entry:
-    """The one realization that a reference or a target names."""
-    where, colon, _ = reference.partition(":")
-    if not colon and not where.endswith(".py"):
-        return one_named(ground, reference)
-    from bridge.look.walk import entry_of
-    from bridge.realize.engine import Options, realize
-
-    plan = plan_of(reference)
-    outcome = realize(plan, ground.store, nix=ground.nix, options=Options(dry_run=True))
-    chosen = [one for node in plan.targets if node in outcome.choices for one in outcome.choices[node].chosen]
-    if not chosen:
-        raise TargetError(f"not realized: {reference}", hint=f"run nixbridge realize {reference}")
-    if len(chosen) > 1:
-        listed = ", ".join(one.id for one in chosen[:5])
-        raise TargetError(f"{reference} stands for {len(chosen)} realizations: {listed}", hint="name one by its id")
-    return entry_of(chosen[0].realization)
 
 
 def _diff_lines(found: RealizationDiff) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .bash import declare, define, quote, run_bash
 from .debugging import enter_target
@@ -37,7 +38,10 @@ MaybeTarget = Annotated[
 def develop_command(
     target: MaybeTarget = None,
     command: Annotated[
-        str | None, typer.Option("-c", "--command", metavar="COMMAND", help="Run this in bash, and end.")
+        str | None,
+        typer.Option(
+            "-c", "--command", metavar="COMMAND…", help="Run all that follows, and end: a line for bash, or words."
+        ),
     ] = None,
     settings: SetOption = None,
     builder: BuilderOption = "auto",
@@ -45,7 +49,7 @@ def develop_command(
 ) -> None:
     """Enter the environment of a stage: its tools on PATH, its inputs and config as variables, $out a scratch folder.
 
-    nixbridge develop stages.py:clean -c 'run_stage && ls $out'
+    nixbridge develop stages.py:clean -c 'run_stage && ls $out'; nixbridge develop -c python -m pytest -q
 
     Your own environment stays around it. Without a target it is the project's: the dev shell of flake.nix through
     nix develop, or without that file the Python that runs nixbridge.
@@ -58,6 +62,20 @@ def develop_command(
         scratch = dict.fromkeys(_SCRATCH, str(session.folder))
         status = _enter(folder, {**environ, **scratch}, functions, session.label, command)
     raise typer.Exit(status)
+
+
+class _CommandLast(TyperCommand):
+    """A command whose option -c takes all that follows, as that of `nix develop`; of one word, bash makes the words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = next((number for number, one in enumerate(args) if one in ("-c", "--command")), len(args))
+        words = args[place + 1 :]
+        if len(words) > 1:
+            args = [*args[: place + 1], shlex.join(words)]
+        return super().parse_args(ctx, args)
+
+
+develop_command.command_class = _CommandLast  # type: ignore[attr-defined]
 
 
 def print_dev_env_command(

@@ -12,17 +12,17 @@ from bridge.stages.errors import TargetError
 from bridge.store import roots
 from bridge.store.layout import Store
 
-from .options import BuilderOption, JsonOption, SetOption, StoreOption
+from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
+from .referring import ground_of, is_target, one_entry
 from .render import print_json, size, table
 from .setting import find_nix, open_located, realization_named
 
 if TYPE_CHECKING:
-    from bridge.store.trace import Realization
+    pass
 
 __all__ = ["du_command", "keep_command", "link_command", "make_links", "tag_command"]
 
 Force = Annotated[bool, typer.Option("--force", help="Even if something else has that name.")]
-Reference = Annotated[str, typer.Argument(metavar="TARGET|ID|TAG|PATH", help="A target, a realization, or an object.")]
 
 
 def link_command(
@@ -64,7 +64,7 @@ def _places(store: Store, reference: str, settings: list[str], builder: str, opt
     path = roots.object_at(store, str(Path(reference).resolve() if "/" in reference else reference))
     if path is not None:
         found = [path]
-    elif _is_target(store, reference):
+    elif is_target(store, reference):
         from .looking import look
         from .realizing import target_paths
 
@@ -85,17 +85,9 @@ def _refuse_unrealized(target: str, missing: list[str]) -> None:
         raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
 
 
-def _is_target(store: Store, text: str) -> bool:
-    """Whether stages are named, of a file or of a module; a tag may have dots as well."""
-    is_module = "." in text and "/" not in text and not text.startswith(".")
-    return ":" in text or text.endswith(".py") or (is_module and roots.tagged(store, text) is None)
-
-
 def tag_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag.")] = None,
-    reference: Annotated[
-        str | None, typer.Argument(metavar="ID|TARGET", help="A realization, or a target that chose one.")
-    ] = None,
+    reference: Annotated[str | None, typer.Argument(metavar="REF", help=REFERENCE)] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the tags.")] = False,
     delete: Annotated[bool, typer.Option("--delete", "-d", help="Remove the tag.")] = False,
     force: Force = False,
@@ -116,28 +108,14 @@ def tag_command(
         _list_tags(opened, json)
         return
     if reference is None:
-        one = realization_named(opened, name)
+        one = one_entry(ground_of(opened), name, store)
     else:
-        one = _one_chosen(opened, reference, store)
+        one = one_entry(ground_of(opened), reference, store)
         roots.tag(opened, name, (one.drv, one.id), force=force)
     if json:
         print_json({"tag": name, "id": one.id, "drv": one.drv, "stage": one.stage})
         return
     print(one.id)
-
-
-def _one_chosen(store: Store, reference: str, option: str | None) -> Realization:
-    if not _is_target(store, reference):
-        return realization_named(store, reference)
-    from .looking import look
-
-    plan, _, outcome, _ = look(reference, [], option)
-    _refuse_unrealized(reference, [node.name for node in plan.targets if node not in outcome.choices])
-    found = [one.realization for node in plan.targets for one in outcome.choices[node].chosen]
-    if len(found) != 1:
-        shown = ", ".join(one.id for one in found)
-        raise TargetError(f"{reference} chose {len(found)} realizations", hint=f"tag one of them by its id: {shown}")
-    return found[0]
 
 
 def _list_tags(store: Store, json: bool) -> None:

@@ -61,7 +61,8 @@ class _Loaded(MutableMapping[str, Any]):
             return made
         module, _, function = command.partition(":")
         alone = typer.Typer(add_completion=False, context_settings=CONTEXT)
-        alone.command(name, rich_help_panel=panel)(getattr(import_module(f"bridge.cli.{module}"), function))
+        called = getattr(import_module(f"bridge.cli.{module}"), function)
+        alone.command(name, cls=getattr(called, "command_class", None), rich_help_panel=panel)(called)
         return typer.main.get_command(alone)
 
     def __setitem__(self, name: str, command: Any) -> None:

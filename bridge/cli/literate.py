@@ -66,12 +66,12 @@ def run_md_command(
         if block.file is None and not (block.shown is not None and agree(block, block.shown, ran.printed))
     }
     made = weave(document, printed)
-    pictures = _pictures(document, list(done.values())[-1].folder) if done else {}
+    target = file if in_place or output is None else output
+    pictures = _pictures(document, list(done.values())[-1].folder, target.parent) if done else {}
     if check:
         changed = _compare(file, text, made, pictures)
         raise typer.Exit(1 if changed else 0)
-    target = file if in_place else output
-    if target is not None:
+    if in_place or output is not None:
         _write(target, made.encode())
         for name, data in pictures.items():
             _write(target.parent / name, data)
@@ -92,9 +92,23 @@ def _tell(file: Path, block: Block, ran: Ran) -> None:
     print(f"{file}:{block.line}  {block.file or block.language}  {took}", file=sys.stderr)
 
 
-def _pictures(document: Document, folder: Path) -> dict[str, bytes]:
-    """The pictures that the document shows, and the blocks made."""
-    return {name: (folder / name).read_bytes() for name in document.images if (folder / name).is_file()}
+def _pictures(document: Document, folder: Path, beside: Path) -> dict[str, bytes]:
+    """The pictures that the document shows and the blocks made, where those beside it are others."""
+    made = {name: (folder / name).read_bytes() for name in document.images if (folder / name).is_file()}
+    return {name: data for name, data in made.items() if not _is_picture(beside / name, data)}
+
+
+def _is_picture(file: Path, data: bytes) -> bool:
+    """Whether a file is a picture; of one that is text (SVG), times and ids may differ."""
+    from bridge.look.markdown import alike
+
+    if not file.is_file():
+        return False
+    there = file.read_bytes()
+    try:
+        return there == data or alike(there.decode(), data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _compare(file: Path, text: str, made: str, pictures: Mapping[str, bytes]) -> bool:
@@ -104,15 +118,11 @@ def _compare(file: Path, text: str, made: str, pictures: Mapping[str, bytes]) ->
     )
     for line in lines:
         print(paint(line, {"+": "green", "-": "red"}.get(line[:1], "dim"), sys.stdout))
-    other = []
-    for name, data in pictures.items():
-        place = file.parent / name
-        if not place.is_file() or place.read_bytes() != data:
-            other.append(name)
-            print(f"{place} is not the picture that the blocks make")
-    if lines or other:
+    for name in pictures:
+        print(f"{file.parent / name} is not the picture that the blocks make")
+    if lines or pictures:
         print(dim(f"nixbridge run-md --in-place {file} writes what its blocks print"), file=sys.stderr)
-    return bool(lines or other)
+    return bool(lines or pictures)
 
 
 def _write(target: Path, data: bytes) -> None:

@@ -23,7 +23,7 @@ from .setting import find_nix, open_located, plan_of, target_folder
 
 if TYPE_CHECKING:
     from bridge.realize.choosing import Pinned
-    from bridge.stages.plan import Plan
+    from bridge.stages.plan import Node, Plan
     from bridge.store.layout import Store
 
 __all__ = ["Locked", "lock_command"]
@@ -247,7 +247,7 @@ class Locked:
         self._pins = pins_in(self._lock)
         refuse(changes(plan, self._pins, gone=_gone(target, self._lock, plan)), self._lock, target)
 
-    def bring(self, store: Store, places: Places) -> dict[str, Pinned]:
+    def bring(self, store: Store, places: Places) -> dict[Node, Pinned]:
         """Bring what is pinned into the store; gives what the engine is to choose."""
         with Objects(places) as objects:
             bring(self._plan, self._pins, store, objects, lambda line: print(line, file=sys.stderr))

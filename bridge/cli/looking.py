@@ -1,12 +1,9 @@
-"""`show`, `path`, `verify`: looking without changing anything."""
+"""`show`, `path`: looking without changing anything."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import cast, get_args
-
-import typer
 
 from bridge.look.kinds import KINDS
 from bridge.realize.choosing import matcher_of
@@ -19,10 +16,10 @@ from bridge.store.layout import Store
 
 from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
 from .realizing import stage_json, target_paths
-from .render import paint, print_json, size, table
+from .render import print_json, table
 from .setting import find_nix, open_located, plan_of
 
-__all__ = ["look", "look_options", "path_command", "show_command", "verify_command"]
+__all__ = ["look", "look_options", "path_command", "show_command"]
 
 
 def look(
@@ -101,43 +98,3 @@ def path_command(
     for _, paths in found:
         for path in paths:
             print(path)
-
-
-def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Check every object and record of the store."""
-
-    from bridge.store.verify import verify
-
-    opened = open_located(store, create=False)
-    nix = find_nix()
-    shown = sys.stderr.isatty() and not json
-
-    def progress(done: int, count: int) -> None:
-        if shown and (done % 100 == 0 or done == count):
-            print(f"\r{done}/{count} objects", end="" if done < count else "\n", file=sys.stderr, flush=True)
-
-    places = Places(opened, nix)
-    report = verify(opened, on_progress=progress, elsewhere=lambda path: places.find_in_nix(path) is not None)
-    if json:
-        print_json(
-            {
-                "store": str(opened.root),
-                "objects": report.objects,
-                "bytes": report.size,
-                "records": report.records,
-                "findings": [{"path": one.path, "message": one.message} for one in report.findings],
-                "rubbish": report.rubbish,
-                "below": sorted(report.below),
-            }
-        )
-    else:
-        for one in report.findings:
-            print(f"{paint('wrong:', 'red', sys.stdout)} {one.path}: {one.message}")
-        state = f"{len(report.findings)} wrong" if report.findings else "clean"
-        rubbish = f", {len(report.rubbish)} left by dead processes" if report.rubbish else ""
-        rubbish += f", {len(report.below)} objects taken from below" if report.below else ""
-        print(
-            f"{opened.root}: {report.objects} objects ({size(report.size)}), {report.records} records: {state}{rubbish}"
-        )
-    if report.findings:
-        raise typer.Exit(1)

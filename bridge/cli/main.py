@@ -55,7 +55,8 @@ COMMANDS = Group(
             "du": "keeping:du_command",
             "gc": "dropping:gc_command",
             "rm": "dropping:rm_command",
-            "verify": "looking:verify_command",
+            "verify": "mending:verify_command",
+            "optimise": "mending:optimise_command",
         },
         "Move": {
             "pack": "moving:pack_command",

@@ -54,6 +54,8 @@ def pack_command(
     from bridge.store.packs import write_pack
     from bridge.store.packs.compress import compressor
 
+    if json and output == "-":
+        raise TargetError("standard output is the pack, so that no JSON goes there", hint="write -o FILE with --json")
     compressor(compress)
     opened = open_located(store, what[0], create=False)
     with _elsewhere() as elsewhere:
@@ -64,7 +66,7 @@ def pack_command(
     stream = sys.stderr if output == "-" else sys.stdout
     for path in contents.missing:
         print(f"{paint('not packed:', 'yellow')} {path}: it is in no store", file=sys.stderr)
-    if json and output != "-":
+    if json:
         print_json({"file": output, "id": identity, **counts, "missing": list(contents.missing)})
     else:
         print(f"{output}: {_counted(contents)}; id {identity[:16]}", file=stream)

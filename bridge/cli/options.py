@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["BuilderOption", "JsonOption", "SetOption", "StoreOption", "Target"]
+__all__ = ["BuilderOption", "REFERENCE", "JsonOption", "Reference", "SetOption", "StoreOption", "Target"]
 
 Target = Annotated[
     str,
@@ -15,6 +15,9 @@ Target = Annotated[
         help="FILE.py[:STAGE] or package.module[:STAGE]; without :STAGE, all that no other stage uses.",
     ),
 ]
+REFERENCE = "An id or its beginning, a tag, a stage's name, FILE.py:STAGE, a store path, or a link to one."
+Reference = Annotated[str, typer.Argument(metavar="REF", help=REFERENCE)]
+"""What all commands take that ask for a realization."""
 StoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="DIR", help="The store; else NIXBRIDGE_STORE, pyproject.toml, XDG_DATA_HOME."),

@@ -171,7 +171,8 @@ class Progress:
             # The summary, and a line for the cursor.
             lines = self._board.lines(max(self._console.height - 2, 1))
             failed = f", {self._failed} failed" if self._failed else ""
-            fetched = f", {len(self._downloads)} downloads ({size(sum(self._downloads))})" if self._downloads else ""
+            count = len(self._downloads)
+            fetched = f", {count} download{'s' * (count > 1)} ({size(sum(self._downloads))})" if count else ""
             lines.append(
                 dim(f"{self._chosen}/{self._total} stages, {self._made} realizations made{failed}{fetched}, ")
                 + dim(duration(time.monotonic() - self._begun))

@@ -20,6 +20,7 @@ from bridge.store.durable import disk_errors
 from bridge.store.trace import Realization
 
 from .options import JsonOption, SetOption, StoreOption
+from .referring import is_target, split_target
 from .render import print_json, size
 from .setting import find_nix, open_located, plan_of, realization_named
 
@@ -117,16 +118,12 @@ def _key(file: Path) -> SecretKey:
 
 def _paths(names: Sequence[str], settings: Sequence[str], store: str | None) -> tuple[Store, list[str]]:
     """The store, and the output paths of targets and realizations, each once."""
-    opened = open_located(store, next((name for name in names if _is_target(name)), None))
+    opened = open_located(store, next((name for name in names if split_target(name) is not None), None))
     return opened, list(dict.fromkeys(path for name in names for path in _outputs(opened, name, settings, store)))
 
 
-def _is_target(name: str) -> bool:
-    return not name.isalnum() or ":" in name
-
-
 def _outputs(opened: Store, name: str, settings: Sequence[str], store: str | None) -> Iterator[str]:
-    if not _is_target(name):
+    if not is_target(opened, name):
         yield from realization_named(opened, name).outputs.values()
         return
     from bridge.realize.engine import Options, realize

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +14,13 @@ import typer
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
+from bridge.store.errors import RecordError
 from bridge.store.layout import Store
 
-from .asking import ground_of, is_module, listed, split_target, unless_imported
+from .asking import is_module
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .render import dim, print_json, size
+from .referring import ground_of, listed, split_target, unless_imported
+from .render import dim, print_error, print_json, size
 from .setting import open_located
 
 if TYPE_CHECKING:
@@ -34,9 +37,6 @@ Shown = Annotated[
         " made from. Nothing: the whole store.",
     ),
 ]
-_MOST_DETAILS = 500
-_ROOM = 24 << 20
-"""How many realizations, and how many bytes of files and logs, go into a file."""
 _TAIL = 4 << 10
 _LOGS = 3
 
@@ -60,17 +60,19 @@ def report_command(
 
     The file needs no network and no nixbridge. It holds files and logs of chosen and of new realizations, up to 24 MiB.
     """
+    from bridge.look.report.detail import details_of
     from bridge.look.report.render import html_of
 
     opened = open_located(store, target)
     ground, page = _look_of(opened, target, settings, builder, store)(None)
-    shown = replace(page, details=_details(ground, page)).to_json()
+    shown = replace(page, details=details_of(ground, page.rows, _progress)).to_json()
     if json:
         print_json(shown)
         return
     text = html_of(shown)
     if str(output) == "-":
-        sys.stdout.write(text)
+        # As bytes: with other characters the program would not be the one whose hash the page names.
+        sys.stdout.buffer.write(text.encode())
         return
     _write(output, text)
     told = f"{len(page.stages)} stages, {len(page.rows)} realizations, {size(len(text))}"
@@ -124,12 +126,22 @@ def ui_command(
     # Whatever is wrong with the target is said now, not to a browser.
     server.page()
     print(server.url, flush=True)
-    if browse:
-        import webbrowser
-
-        webbrowser.open(server.url)
-    with server:
+    with server, _browsing(server.url) if browse else contextlib.nullcontext():
         server.serve_forever()
+
+
+@contextlib.contextmanager
+def _browsing(url: str) -> Iterator[None]:
+    """Open an address in the user's browser by way of a file of his own: everybody can read a process's arguments."""
+    import tempfile
+    import webbrowser
+    from html import escape
+
+    with tempfile.TemporaryDirectory(prefix="nixbridge-ui-") as folder:
+        file = Path(folder) / "open.html"
+        file.write_text(f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={escape(url)}">\n')
+        webbrowser.open(file.as_uri())
+        yield
 
 
 def _look_of(
@@ -142,7 +154,7 @@ def _look_of(
 
         def whole(last: Ground | None) -> tuple[Ground, Page]:
             ground = ground_of(opened) if last is None else last.again()
-            return ground, page_of_store(ground, str(opened.root.name))
+            return ground, page_of_store(ground, opened.root.name, None, _damage(last))
 
         return whole
     found = split_target(target)
@@ -160,7 +172,7 @@ def _look_of(
         from bridge.look.references import named
 
         ground = ground_of(opened) if last is None else last.again()
-        return ground, page_of_store(ground, reference, named(ground, reference).entries)
+        return ground, page_of_store(ground, reference, named(ground, reference).entries, _damage(last))
 
     return some
 
@@ -185,25 +197,20 @@ def _plan_look(opened: Store, target: str, settings: Sequence[str] | None, build
         ground = ground_of(opened) if last is None else last.again()
         ground.known.update(known)
         outcome = realize(plan, opened, nix=ground.nix, options=options)
-        return ground, page_of_plan(ground, plan, outcome, target)
+        return ground, page_of_plan(ground, plan, outcome, target, _damage(last))
 
     return look
 
 
-def _details(ground: Ground, page: Page) -> dict[str, dict[str, Any]]:
-    """The details of what was chosen, then of what is new, as far as there is room."""
-    from bridge.look.report.detail import Room, detail_of
+def _damage(last: Ground | None) -> Callable[[RecordError], object]:
+    """What is wrong with records is said at the first look."""
+    return print_error if last is None else lambda error: None
 
-    room = Room(_ROOM)
-    first = sorted(page.rows, key=lambda row: (not row.chosen, -row.entry.started))[:_MOST_DETAILS]
-    shown = sys.stderr.isatty() and len(first) > 100
-    found = {}
-    for number, row in enumerate(first, 1):
-        found[row.entry.id] = detail_of(ground, row.entry, room, ask_nix=row.chosen)
-        if shown and (number % 20 == 0 or number == len(first)):
-            end = "\n" if number == len(first) else ""
-            print(f"\r{number}/{len(first)} realizations", end=end, file=sys.stderr, flush=True)
-    return found
+
+def _progress(done: int, count: int) -> None:
+    if count > 100 and sys.stderr.isatty() and (done % 20 == 0 or done == count):
+        end = "\n" if done == count else ""
+        print(f"\r{done}/{count} realizations", end=end, file=sys.stderr, flush=True)
 
 
 def _write(file: Path, text: str) -> None:

@@ -18,8 +18,9 @@ from bridge.store.layout import Store
 from bridge.store.notes import notes
 from bridge.store.trace import Result
 
-from .asking import clean, entry_json, ground_of, listed, planned, print_entries, short, split_target, unless_imported
+from .asking import clean, entry_json, print_entries, short
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
+from .referring import ground_of, listed, planned, split_target, unless_imported
 from .render import age, duration, number, paint, print_json, size, table
 from .setting import open_located
 

@@ -74,28 +74,19 @@ def plan_of(target: str, settings: Sequence[str] | None = None, store: str | Non
     return instantiate(stages, evaluator_of(target_folder(target) / LOCK_NAME, store=store))
 
 
-def realization_named(store: Store, beginning: str) -> Realization:
-    """The one realization whose id begins so.
+def realization_named(store: Store, reference: str) -> Realization:
+    """The one realization that a reference names.
 
     Raises
     ------
     TargetError
         If there is none, or are several.
     """
-    from bridge.store.roots import tagged
-    from bridge.store.trace import find_realizations, find_record
+    from bridge.look.ground import Ground
+    from bridge.look.references import one_named
 
-    named = tagged(store, beginning)
-    if named is not None:
-        one = find_record(store, *named)
-        if one is not None:
-            return one
-    found = find_realizations(store, beginning)
-    if not found:
-        raise TargetError(f"no realization has an id that begins with {beginning!r}", hint="nixbridge ls lists them")
-    if len(found) > 1:
-        raise TargetError(f"{len(found)} realizations have ids that begin with {beginning!r}", hint="write more of it")
-    return found[0]
+    ground = Ground(store, find_nix())
+    return ground.record(one_named(ground, reference))
 
 
 def assignment(text: str, option: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def changes(plan: Plan, pins: Mapping[str, Pin], *, gone: Callable[[str], bool] 
             found.append(Change(label, f"{why} ({pin.derivation} is now {node.path})"))
             changed.add(node)
         elif not changed.intersection(node.inputs) and (other := _other_inputs(plan, pins, labels, node, pin)):
-            found.append(Change(label, f"it is pinned with other inputs: {other} is no longer its resolved derivation"))
+            found.append(Change(label, other))
     found += [
         Change(label, "the plan no longer has it") for label in pins if label not in labels.values() and gone(label)
     ]
@@ -195,25 +196,31 @@ def _pin_of(pins: Mapping[str, Pin], node: Node, label: str) -> Pin | None:
 
 
 def _other_inputs(plan: Plan, pins: Mapping[str, Pin], labels: Mapping[Node, str], node: Node, pin: Pin) -> str | None:
-    """A pinned resolved derivation that does not follow from what is pinned of the inputs."""
-    if not node.waits:
-        wanted = {node.path}
-    elif node.mapped is not None:
-        # Each is made from one realization of what it is mapped over.
-        return None
-    else:
+    """In what the pinned resolved derivations do not follow from what is pinned of the inputs."""
 
-        def path(used: Node, output: str) -> str | list[str]:
-            if used.instantiated is None:
-                return used.path
-            above = _pin_of(pins, used, labels.get(used, used.label))
-            if above is None:
-                return used.output(output)
-            paths = [one.realization.outputs[output] for one in above.realizations]
-            return paths if above.many else paths[0]
+    def path(mapped: PinnedRealization | None, used: Node, output: str) -> str | list[str]:
+        if used.instantiated is None:
+            return used.path
+        if mapped is not None and used is node.mapped:
+            return mapped.realization.outputs[output]
+        above = _pin_of(pins, used, labels.get(used, used.label))
+        if above is None:
+            return used.output(output)
+        paths = [one.realization.outputs[output] for one in above.realizations]
+        return paths if above.many else paths[0]
 
-        wanted = {resolve(node, path).path}
-    return next((one.realization.drv for one in pin.realizations if one.realization.drv not in wanted), None)
+    over: Sequence[PinnedRealization | None] = (None,)
+    if node.mapped is not None:
+        above = _pin_of(pins, node.mapped, labels.get(node.mapped, node.mapped.label))
+        over = () if above is None else above.realizations
+    wanted = {resolve(node, partial(path, one)).path for one in over} if node.waits else {node.path}
+    pinned = [one.realization.drv for one in pin.realizations]
+    other = next((drv for drv in pinned if drv not in wanted), None)
+    if other is not None:
+        return f"it is pinned with other inputs: {other} is no longer its resolved derivation"
+    if wanted.difference(pinned):
+        return f"it is not pinned for all that it is mapped over: {len(wanted)}, and {len({*pinned})} are pinned"
+    return None
 
 
 def refuse(found: Sequence[Change], lock: LockFile, target: str) -> None:
@@ -235,13 +242,13 @@ def refuse(found: Sequence[Change], lock: LockFile, target: str) -> None:
 # ---------------------------------------------------------------------------------------- bringing
 
 
-def pinned(plan: Plan, pins: Mapping[str, Pin]) -> dict[str, Pinned]:
+def pinned(plan: Plan, pins: Mapping[str, Pin]) -> dict[Node, Pinned]:
     """What the engine is told of pinned stages."""
     found = {}
     for node, label in labels_of(plan).items():
         pin = _pin_of(pins, node, label)
         if pin is not None:
-            found[node.path] = Pinned(tuple(one.realization.id for one in pin.realizations), pin.many)
+            found[node] = Pinned(tuple(one.realization.id for one in pin.realizations), pin.many)
     return found
 
 

@@ -1,28 +1,26 @@
 """Nix as the evaluator of plans: flakes locked, all stages in one call, answers kept.
 
-    cache/evaluations/KEY.json      in the Python store; KEY is the hash of all that an answer depends on:
-        flake       locked URL, attribute path         folder      contents (of a Git repository: what Git tracks)
-        code        object of its files, attribute, arguments, nixpkgs' locked URL if it speaks of it
-        always      system, Nix's version
+What an answer depends on:
 
-An answer holds as long as the Nix store has its `.drv`. What is kept is enough to hash stages above it without reading
-the closure of the derivation.
+    flake       locked URL, attribute path         folder      contents (of a Git repository: what Git tracks)
+    code        object of its files, attribute, arguments, nixpkgs' locked URL if it speaks of it
+    always      the outputs that are asked for, system, Nix's version
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from bridge.formats.derivation import DRV_SUFFIX, Instantiated
-from bridge.formats.errors import BridgeError, FormatError
+from bridge.formats.errors import BridgeError
 from bridge.formats.hashes import Hash
 from bridge.formats.store_path import STORE_PATH, name_part
 from bridge.nix.client import connect
@@ -33,12 +31,11 @@ from bridge.stages.define import host_system
 from bridge.stages.errors import StageError
 from bridge.stages.plan import Evaluated, Evaluator, Plan, Question
 from bridge.stages.plan import instantiate as instantiate_with
-from bridge.stages.recipes import SourceObject, Stdenv, nix_object
+from bridge.stages.recipes import SourceObject, nix_object
 from bridge.stages.values import Stage
-from bridge.store.durable import write_file
-from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, open_store
 
+from .answers import Answers
 from .derivations import Derivations
 from .file import LOCK_NAME
 from .flakes import Flakes, at_hand
@@ -104,7 +101,7 @@ class NixEvaluator:
     nix: Installation
     flakes: Flakes
     store: str | None = None
-    _opened: Store | None = None
+    _answers: Answers | None = None
     _derivations: Derivations = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +120,7 @@ class NixEvaluator:
                     answers[number] = self._given(question.recipe.drv)
                     continue
                 one = self._asked(question)
-                found = self._known(one)
+                found = self._kept().find(self._depends(one))
                 if found is None:
                     asked.append((number, one))
                 else:
@@ -200,48 +197,16 @@ class NixEvaluator:
     # --------------------------------------------------------------------------------- answers
 
     def _keep(self, one: _Asked, derived: Derived) -> Evaluated:
-        """An answer of Nix's, written down for the next time."""
+        """An answer of Nix's, kept for the next time."""
         missing = [name for name in one.outputs if name not in derived.outputs and name != "*"]
         if missing:
-            from difflib import get_close_matches
-
             near = get_close_matches(missing[0], derived.outputs, 1)
             raise NixEvaluationError(
                 f"there is no output {missing[0]!r}",
                 hint=f"did you mean {near[0]}?" if near else f"its outputs are {', '.join(derived.outputs)}",
             )
-        entry = {
-            "default": derived.default if one.outputs in ((), ("*",)) else one.outputs[0],
-            "drv": derived.drv,
-            "modulo": self._derivations.modulo(derived.drv),
-            "probe": derived.probe,
-            "inputs": {} if derived.probe is None else self._inputs(derived.probe),
-        }
-        store = self._store()
-        file = self._file(one)
-        with contextlib.suppress(StoreError, OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_file(store, file, json.dumps(entry, sort_keys=True).encode())
-        return self._evaluated(entry)
-
-    def _known(self, one: _Asked) -> Evaluated | None:
-        """What was answered before, if it still holds."""
-        try:
-            entry = json.loads(self._file(one).read_bytes())
-            paths = [entry["drv"], *entry["inputs"], *([] if entry["probe"] is None else [entry["probe"]])]
-            if not all(STORE_PATH.fullmatch(path) and os.path.lexists(self.nix.real_path(path)) for path in paths):
-                return None
-            return self._evaluated(entry)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
-            return None
-
-    def _evaluated(self, entry: Mapping[str, Any]) -> Evaluated:
-        stdenv = None
-        if entry["probe"] is not None:
-            inputs = {path: (found["modulo"], found["outputs"]) for path, found in entry["inputs"].items()}
-            stdenv = Stdenv(self._derivations.read(entry["probe"])[0], inputs)
-        drv, aterm = self._derivations.read(entry["drv"])
-        return Evaluated(Instantiated(drv, entry["drv"], aterm, entry["modulo"]), entry["default"], stdenv)
+        default = derived.default if one.outputs in ((), ("*",)) else one.outputs[0]
+        return self._kept().keep(self._depends(one), derived, default)
 
     def _given(self, path: str) -> Evaluated:
         """A `.drv` that a stage names itself."""
@@ -251,26 +216,14 @@ class NixEvaluator:
         default = "out" if "out" in drv.outputs else next(iter(drv.outputs))
         return Evaluated(Instantiated(drv, path, aterm, self._derivations.modulo(path)), default)
 
-    def _inputs(self, probe: str) -> dict[str, Any]:
-        """Of each derivation that a probe uses, the modulo and the outputs' paths."""
-        drv, _ = self._derivations.read(probe)
-        found: dict[str, Any] = {}
-        for path in drv.input_drvs:
-            used, _ = self._derivations.read(path)
-            outputs = {name: used.output_path(name) for name in used.outputs}
-            if None in outputs.values():
-                raise StageError(f"{path} is content-addressed, and a stdenv of such packages is not supported")
-            found[path] = {"modulo": self._derivations.modulo(path), "outputs": outputs}
-        return found
+    def _kept(self) -> Answers:
+        if self._answers is None:
+            store = open_store(locate(self.store, os.environ, self.flakes.file.parent))
+            self._answers = Answers(store, self._derivations)
+        return self._answers
 
-    def _store(self) -> Store:
-        if self._opened is None:
-            self._opened = open_store(locate(self.store, os.environ, self.flakes.file.parent))
-        return self._opened
-
-    def _file(self, one: _Asked) -> Path:
-        key = json.dumps([*one.depends, [*one.outputs], host_system(), self.nix.version_text()])
-        return self._store().root / "cache" / "evaluations" / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+    def _depends(self, one: _Asked) -> list[Any]:
+        return [*one.depends, [*one.outputs], host_system(), self.nix.version_text()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -125,7 +126,7 @@ def update_flakes(
         if reference not in have:
             raise LockFileError(
                 f"the flake {reference} is not locked here",
-                hint=f"there are {', '.join(have)}" if have else "realize locks a flake at its first use",
+                hint=_nearly(reference, have),
                 file=str(file),
             )
     new = {reference: _lock(nix, reference) for reference in wanted}
@@ -133,6 +134,15 @@ def update_flakes(
     for reference, entry in new.items():
         before, after = _shown(have[reference]), _shown(entry)
         note(f"{reference}: {before} → {after}" if before != after else f"{reference} stays at {after}")
+
+
+def _nearly(reference: str, have: Iterable[str]) -> str:
+    """What may be meant by a reference that is not locked."""
+    known = list(have)
+    near = get_close_matches(reference, known, 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there are {', '.join(known)}" if known else "realize locks a flake at its first use"
 
 
 def _lock(nix: Installation, reference: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
 from bridge.store.catalogue import Entry
 
+from .given import configs_of
 from .ground import Ground
 from .where import Condition, condition
 
@@ -76,7 +77,8 @@ def select(ground: Ground, query: Query, found: Iterable[Entry], now: float | No
         and (query.older is None or now - one.started >= query.older)
     ]
     for each in conditions:
-        kept = [one for one in asked if each.holds(fields_of_entry(ground, one, now))]
+        configs = configs_of(ground, {one.drv for one in asked}) if "config" in each.unseen else {}
+        kept = [one for one in asked if each.holds(fields_of_entry(one, configs, now))]
         if asked and not kept:
             _refuse_misspelt(ground, each, asked)
         asked = kept
@@ -102,28 +104,35 @@ def config_of(ground: Ground, one: Entry) -> Mapping[str, Any]:
     return {} if parts is None else parts.config
 
 
-_OWN: dict[str, Callable[[Ground, Entry, float], Any]] = {
-    "id": lambda ground, one, now: one.id,
-    "stage": lambda ground, one, now: one.stage,
-    "index": lambda ground, one, now: one.index,
-    "result": lambda ground, one, now: one.result,
-    "runner": lambda ground, one, now: one.runner,
-    "size": lambda ground, one, now: one.size,
-    "started": lambda ground, one, now: one.started,
-    "duration": lambda ground, one, now: one.stopped - one.started,
-    "age": lambda ground, one, now: now - one.started,
-    "drv": lambda ground, one, now: one.drv,
-    "metrics": lambda ground, one, now: one.metrics,
-    "config": lambda ground, one, now: config_of(ground, one),
+_Configs = Mapping[str, Mapping[str, Any]]
+_OWN: dict[str, Callable[[Entry, _Configs, float], Any]] = {
+    "id": lambda one, configs, now: one.id,
+    "stage": lambda one, configs, now: one.stage,
+    "index": lambda one, configs, now: one.index,
+    "result": lambda one, configs, now: one.result,
+    "runner": lambda one, configs, now: one.runner,
+    "size": lambda one, configs, now: one.size,
+    "started": lambda one, configs, now: one.started,
+    "duration": lambda one, configs, now: one.stopped - one.started,
+    "age": lambda one, configs, now: now - one.started,
+    "drv": lambda one, configs, now: one.drv,
+    "metrics": lambda one, configs, now: one.metrics,
+    "config": lambda one, configs, now: configs.get(one.drv, {}),
 }
 
 
-def fields_of_entry(ground: Ground, one: Entry, now: float) -> Callable[[str], Any]:
-    """The value of a name for one realization: its own fields, then its metrics."""
+def fields_of_entry(one: Entry, configs: _Configs, now: float) -> Callable[[str], Any]:
+    """The value of a name for one realization: its own fields, then its metrics.
+
+    Parameters
+    ----------
+    configs
+        By the resolved derivation.
+    """
 
     def value(name: str) -> Any:
         own = _OWN.get(name)
-        return own(ground, one, now) if own is not None else one.metrics[name]
+        return own(one, configs, now) if own is not None else one.metrics[name]
 
     return value
 

@@ -11,16 +11,14 @@ the first step needs it, the derivations of the whole trace when somebody first 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.formats import nix32
 from bridge.formats.derivation.aterm import DRV_SUFFIX, parse_aterm
 from bridge.formats.derivation.types import Derivation
 from bridge.formats.errors import BridgeError
-from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, base_name, hash_part, name_part
+from bridge.formats.store_path import base_name, hash_part, name_part
 from bridge.nix.installation import Installation
 from bridge.realize.places import Places
 from bridge.store.catalogue import Entry, entries
@@ -30,9 +28,7 @@ from bridge.store.trace import Realization, find_record
 
 from .parts import Parts, parts_of
 
-__all__ = ["Ground"]
-
-_REFERENCE = re.compile(rf"{STORE_DIR}/([{nix32.ALPHABET}]{{{DIGEST_LENGTH}}})-".encode())
+__all__ = ["Ground", "parsed"]
 
 
 @dataclass(slots=True)
@@ -84,16 +80,17 @@ class Ground:
         if path in self.known:
             return self.known[path]
         if path not in self._derivations:
-            data = self._contents(path)
-            self._derivations[path] = None if data is None else _parsed(path, data)
+            data = self.contents(path)
+            self._derivations[path] = None if data is None else parsed(path, data)
         return self._derivations[path]
 
-    def _contents(self, path: str) -> bytes | None:
-        files = [str(self.store.place_of(path))]
+    def contents(self, path: str) -> bytes | None:
+        """The bytes of an object that is a file, or None if it is in no store."""
+        place = str(self.store.place_of(path)) if self.store.lower else f"{self.store.root}/store/{base_name(path)}"
+        with contextlib.suppress(OSError), open(place, "rb", buffering=0) as opened:
+            return opened.readall()
         if self.nix is not None:
-            files.append(str(self.nix.real_path(path)))
-        for file in files:
-            with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:
+            with contextlib.suppress(OSError), open(self.nix.real_path(path), "rb", buffering=0) as opened:
                 return opened.readall()
         return None
 
@@ -170,21 +167,29 @@ class Ground:
         if self._users is None:
             self._users = self._all_users()
         drvs = {drv for path in paths for drv in self._users.get(hash_part(path), ())}
-        return [one for one in self.entries() if one.drv in drvs]
+        found = [one for drv in drvs for one in self.of_derivation(drv)]
+        return sorted(found, key=lambda one: (one.started, one.id))
 
     def _all_users(self) -> dict[str, list[str]]:
-        """The digest of each object to the resolved derivations that have it as an input."""
+        """The digest of each object to the resolved derivations that use it."""
+        from .given import uses_of
+
         found: dict[str, list[str]] = {}
         self.entries()
-        for drv, listed in self._by_drv.items():
-            data = self._contents(drv) or b""
-            own = {hash_part(path) for one in listed for path in one.outputs.values()}
-            for digest in {one.decode() for one in _REFERENCE.findall(data)} - own:
+        for drv, used in uses_of(self, self._by_drv):
+            for digest in used:
                 found.setdefault(digest, []).append(drv)
         return found
 
 
-def _parsed(path: str, data: bytes) -> Derivation | None:
+def parsed(path: str, data: bytes) -> Derivation:
+    """The derivation in a `.drv` file.
+
+    Raises
+    ------
+    BridgeError
+        With the file, if it is none.
+    """
     try:
         return parse_aterm(data, name_part(path).removesuffix(DRV_SUFFIX))
     except BridgeError as error:

@@ -10,11 +10,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from bridge.formats.nix_json import dumps
+from bridge.formats.store_path import hash_part
 from bridge.stages.errors import TargetError
 from bridge.store.catalogue import Entry
 from bridge.store.trace import resolved_derivations
 
-from .find import config_of
+from .given import configs_of, uses_of
 from .ground import Ground
 
 __all__ = ["History", "Line", "history_of", "sort_lines", "used_ids", "value_of"]
@@ -71,8 +72,8 @@ def history_of(
     configs
         Whether to read the derivations for them.
     """
-    by_drv = {one.drv: config_of(ground, one) if configs else {} for one in found}
-    lines = tuple(Line(one, by_drv[one.drv], one.id in chosen, notes.get(one.id)) for one in found)
+    by_drv = configs_of(ground, {one.drv for one in found}) if configs else {}
+    lines = tuple(Line(one, by_drv.get(one.drv, {}), one.id in chosen, notes.get(one.id)) for one in found)
     metrics = dict.fromkeys(name for one in found for name in one.metrics)
     return History(lines, _varied(list(by_drv.values())), tuple(metrics))
 
@@ -138,10 +139,10 @@ def used_ids(ground: Ground, found: Iterable[Entry]) -> set[str]:
     makers: dict[str, set[str]] = {}
     for one in found:
         for path in one.outputs.values():
-            makers.setdefault(path, set()).add(one.id)
+            makers.setdefault(hash_part(path), set()).add(one.id)
     used: set[str] = set()
-    for drv in resolved_derivations(ground.store):
-        derivation = ground.derivation(drv)
-        for path in derivation.input_srcs if derivation is not None else ():
-            used |= makers.get(path, set())
+    for _, digests in uses_of(ground, resolved_derivations(ground.store)):
+        for digest in digests:
+            if digest in makers:
+                used |= makers[digest]
     return used

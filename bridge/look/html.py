@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from .text import number
 
 if TYPE_CHECKING:
-    from .walk import Family, Realizations, Realized, Results
+    from .realized import Realized
+    from .results import Results
+    from .several import Family, Realizations
 
 __all__ = ["family_html", "realizations_html", "realized_html", "results_html"]
 
@@ -65,7 +67,7 @@ def realized_html(one: Realized) -> str:
 
 
 def _cells(one: object) -> list[str]:
-    from .walk import Realized
+    from .realized import Realized
 
     if not isinstance(one, Realized):
         return [repr(one), "", "", ""]

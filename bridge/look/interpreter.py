@@ -2,7 +2,7 @@
 
 It is started by its path and imports the standard library only. Each request is a line of JSON on standard input:
 
-    {"code": text, "file": the document, "line": of the code's first line, "output": file for what it prints}
+    {"code": text, "file": a module with all code so far, "line": of the code in it, "output": file for what it prints}
 
 and each answer one on standard output: {} or {"error": one line, "line": number or null}.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import json
-import linecache
 import os
 import sys
 import traceback
@@ -20,7 +19,7 @@ from typing import Any
 
 def run(code: str, file: str, line: int, names: dict[str, Any]) -> None:
     """Run a block; where its last statement is an expression, print its value."""
-    # So the lines of a traceback are the document's.
+    # So its lines are the module's, where tracebacks and stages look for them.
     tree = ast.parse("\n" * (line - 1) + code, file)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, file, "exec"), names)
@@ -31,11 +30,13 @@ def run(code: str, file: str, line: int, names: dict[str, Any]) -> None:
 
 
 def failure(error: BaseException, file: str) -> dict[str, Any]:
-    """Print a traceback from the document's frame on; say where in the document it was."""
+    """Print a traceback from the module's frame on; say where in it it was."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
+    for one in getattr(error, "failures", ()):
+        print(f"  {one}")
     lines = [frame.lineno for frame in traceback.extract_tb(trace) if frame.filename == file]
     at = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
     text = "".join(traceback.format_exception_only(type(error), error)).splitlines()[-1]
@@ -54,8 +55,6 @@ def main() -> None:
         os.dup2(output, 2)
         os.close(output)
         file, answer = request["file"], {}
-        text = "\n" * (request["line"] - 1) + request["code"]
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         try:
             run(request["code"], file, request["line"], names)
         except (Exception, SystemExit) as error:

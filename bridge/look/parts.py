@@ -20,7 +20,7 @@ from bridge.formats import nix32
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.derivation.placeholders import own_output
 from bridge.formats.derivation.types import Derivation
-from bridge.formats.store_path import STORE_PATH
+from bridge.formats.store_path import STORE_DIR, STORE_PATH
 
 __all__ = ["Parts", "Use", "parts_of"]
 
@@ -90,6 +90,9 @@ def _listed(value: str | list[str]) -> tuple[Use, ...]:
 
 
 def _use(text: str) -> Use:
+    if text.startswith(f"{STORE_DIR}/"):
+        base, _, below = text[len(STORE_DIR) + 1 :].partition("/")
+        return Use(f"{STORE_DIR}/{base}", below)
     found = _OBJECT.match(text)
     return Use(text) if found is None else Use(found[0], text[found.end() :].removeprefix("/"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,10 +47,14 @@ class Workshop:
         self._python: subprocess.Popen[str] | None = None
         self.folder = self._scratch / "work"
         self._output = self._scratch / "output"
+        self._module: list[str] = []
+        """The Python text that was run, each line where the document has it."""
 
     def __enter__(self) -> Workshop:
         with disk_errors(f"{self._scratch} can not be made"):
             self.folder.mkdir(parents=True)
+            # Marks the project of stages that blocks define: the folder's files, and the blocks themselves.
+            (self._scratch / "pyproject.toml").touch()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +159,8 @@ class Workshop:
         assert self._python.stdin is not None
         assert self._python.stdout is not None
         self._output.write_bytes(b"")
-        request = {"code": block.code, "file": self._document.name, "line": block.line, "output": str(self._output)}
+        file = self._write_module(block)
+        request = {"code": block.code, "file": str(file), "line": block.line, "output": str(self._output)}
         self._python.stdin.write(json.dumps(request) + "\n")
         self._python.stdin.flush()
         answer = self._python.stdout.readline()
@@ -165,9 +171,22 @@ class Workshop:
         status = f"raised {said['error']}" if "error" in said else None
         return status, line if isinstance(line, int) else block.line, self._printed()
 
+    def _write_module(self, block: Block) -> Path:
+        """The Python text up to a block as a file, which stages that it defines have their code from."""
+        self._module += [""] * (block.line - 1 - len(self._module)) + block.code.splitlines()
+        stem = re.sub(r"\W", "_", Path(self._document.name).stem)
+        file = self._scratch / "blocks" / str(block.line) / f"{stem}.py"
+        with disk_errors(f"{file} can not be written"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(self._module) + "\n")
+        return file
+
     def _printed(self) -> str:
         """What was printed, with the places that are another one each time under a name."""
         text = self._output.read_bytes().decode(errors="surrogateescape")
+        text = re.sub(
+            re.escape(f"{self._scratch}/blocks/") + r"\d+/\w+\.py", lambda _: Path(self._document.name).name, text
+        )
         return tidy(text.replace(str(self.folder), ".").replace(str(self._store.root), "$NIXBRIDGE_STORE"))
 
     def _environ(self) -> dict[str, str]:
@@ -177,6 +196,8 @@ class Workshop:
             "NIXBRIDGE_STORE": str(self._store.root),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONIOENCODING": "utf-8",
+            # As on a terminal: what is printed first stands first.
+            "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",
             "COLUMNS": "100",
             "NO_COLOR": "1",

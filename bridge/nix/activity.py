@@ -141,8 +141,10 @@ class Parser:
     def _start(self, event: dict[str, object]) -> Event | None:
         if event["type"] == _BUILD:
             drv, machine = _fields(event, 2)
+            # A remote builder tells of the same build again, below ours.
+            is_new = drv not in self.running.values()
             self.running[_number(event["id"])] = drv
-            return BuildStarted(drv, machine)
+            return BuildStarted(drv, machine) if is_new else None
         if event["type"] in (_COPY_PATH, _SUBSTITUTE, _QUERY_PATH_INFO):
             self._copies.add(_number(event["id"]))
         if event["type"] == _COPY_PATH:
@@ -161,7 +163,7 @@ class Parser:
         self._copies.discard(number)
         drv = self.running.pop(number, None)
         if drv is not None:
-            return BuildFinished(drv)
+            return None if drv in self.running.values() else BuildFinished(drv)
         transfer = self._transfers.pop(number, None)
         return None if transfer is None else replace(transfer, ended=True)
 

@@ -26,6 +26,8 @@ TAIL = 20
 _POLL = 0.1
 _GRACE = 5.0
 _QUOTED_DRV = re.compile(r"'(/nix/store/[^'/]+\.drv)'")
+_ASIDES = ("warning:", "note:", "(use ")
+"""How messages begin that Nix gives as errors and that are none."""
 _STATUS = {
     101: "a build took too long",
     102: "a fetch gave other contents than its hash says",
@@ -162,7 +164,7 @@ class _Story:
                 self.logs.setdefault(drv, deque(maxlen=TAIL)).append(text)
             case BuildFinished(drv=drv):
                 self.finished.add(drv)
-            case Message(level=level, text=text) if level <= ERROR and not text.startswith(("warning:", "(use ")):
+            case Message(level=level, text=text) if level <= ERROR and not text.startswith(_ASIDES):
                 self.errors.append(text.removeprefix("error:").strip())
 
     def failed(self) -> list[str]:

@@ -42,6 +42,7 @@ _LOG_LINES = (101, 107)
 TIMEOUT = 600.0
 """Seconds that Nix may be silent within an operation."""
 
+_AGAIN = "connect again; the log of the Nix daemon may say more (journalctl -u nix-daemon)"
 _GRACE = 2.0
 """Seconds that the child may take to end by itself."""
 
@@ -189,7 +190,7 @@ class Conversation:
                 reason += f"; nix-daemon said: {said}"
         return NixConnectionError(
             f"the connection to Nix broke (trying to {op}): {reason}",
-            hint=hint_for(said, "connect again; the log of the Nix daemon may say more (journalctl -u nix-daemon)"),
+            hint=hint_for(said, f"{_AGAIN}, and allowed-users in its nix.conf who may" if op == "connect" else _AGAIN),
         )
 
     def _give_up(self, reason: str) -> None:

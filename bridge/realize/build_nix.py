@@ -36,6 +36,7 @@ from .task import Context, Task, printable
 __all__ = ["NixBuilder"]
 
 _IGNORED = re.compile(r"ignoring the (?:client|user)-specified setting '([^']+)'")
+_KEPT = re.compile(r"""keeping build directory (['"])(.+)\1""")
 _GOALS = 100
 """Goals in one call of nix-build: many more make Nix slow (a thousand take five times as long)."""
 
@@ -233,6 +234,8 @@ class NixBuilder:
         def on_event(event: activity.Event) -> None:
             if isinstance(event, activity.Message) and (ignored := _IGNORED.search(event.text)):
                 self.context.report(Note(f"Nix takes no notice of {ignored[1]}: its daemon does not trust this user"))
+            if isinstance(event, activity.Message) and (kept := _KEPT.search(event.text)):
+                self.context.report(Note(f"Nix keeps what a failed build worked in: {kept[2]}"))
             drv = getattr(event, "drv", None)
             if drv not in by_drv:
                 aside = _aside(event, asides)
@@ -261,7 +264,7 @@ class NixBuilder:
             try:
                 build(
                     self.installation,
-                    goals[start : start + _GOALS],
+                    [one for path in goals[start : start + _GOALS] for one in self._installables(by_drv[path])],
                     on_event=on_event,
                     keep_going=keep_going,
                     keep_failed=self.context.keep_failed,
@@ -275,8 +278,7 @@ class NixBuilder:
                 if not keep_going:
                     break
         made = self.finished(tasks)
-        # What failed may be below what Nix evaluated, and none of the stages' own.
-        blamed = {path for error in errors for path in error.failed if path in by_drv}
+        blamed = self._blamed(errors, [task for task in tasks if task.resolved.path not in made])
         if errors and not made and not blamed:
             raise errors[0]
         unmade = {task.node for task in tasks if task.resolved.path not in made} | unprepared
@@ -334,11 +336,33 @@ class NixBuilder:
         evaluated = self._evaluated.get(task.resolved.path)
         return task.resolved.path if evaluated is None else evaluated.instantiated.path
 
+    def _blamed(self, errors: Sequence[NixBuildError], unmade: Sequence[Task]) -> set[str]:
+        """The goals that failed: by themselves, or, where Nix evaluated them, by something that they are built from."""
+        failed = {path for error in errors for path in error.failed}
+        blamed = {self._goal(task) for task in unmade} & failed
+        if failed and not blamed:
+            for task in unmade:
+                if task.node.needs_nix and not failed.isdisjoint(self.closure([self._goal(task)])):
+                    blamed.add(self._goal(task))
+        return blamed
+
+    def _installables(self, task: Task) -> list[str]:
+        """What nix-build is asked for: all outputs, of which a cache would else give one only."""
+        evaluated = self._evaluated.get(task.resolved.path)
+        drv = task.resolved.derivation if evaluated is None else evaluated.instantiated.derivation
+        return [f"{self._goal(task)}!{name}" for name in drv.outputs]
+
     def _outputs(self, task: Task) -> dict[str, str]:
-        """The outputs' paths by name; none of a stage that is not evaluated yet."""
+        """The outputs' paths by name; none where they are not known yet."""
         evaluated = self._evaluated.get(task.resolved.path)
         drv = task.resolved.derivation if evaluated is None else evaluated.instantiated.derivation
         found = {name: path for name in drv.outputs if (path := drv.output_path(name)) is not None}
+        if len(found) < len(drv.outputs) and (task.node.foreign or evaluated is not None):
+            # Content-addressed: Nix knows once it is built.
+            with self.connection() as nix:
+                known = nix.query_derivation_output_map(self._goal(task))
+            found = {name: path for name, path in known.items() if path is not None}
+            found = found if len(found) == len(drv.outputs) else {}
         if evaluated is not None and "out" not in found and evaluated.output in found:
             found["out"] = found[evaluated.output]
         return found
@@ -400,6 +424,8 @@ def _failure(task: Task, goal: str, errors: Sequence[NixBuildError], seen: _Seen
     """Why a task gave nothing: Nix's own words where they are about this one."""
     name, place = task.node.name, task.node.stage.place
     own = [error.message for error in errors if error.failed == (goal,)]
+    if not own and not seen.started:
+        own = [error.message for error in errors if goal not in error.failed]
     hint = errors[0].hint if errors else None
     return BuildError(
         f"Nix can not build the stage {name}: {own[0] if own else f'the builder of {goal} failed'}",

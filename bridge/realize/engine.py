@@ -93,7 +93,7 @@ class Options:
     dry_run
         Whether to look only.
     pinned
-        What is chosen, by the path of the derivation before resolution, whatever the matchers say. A pinned
+        What is chosen of nodes of the plan, whatever the matchers say. A pinned
         stage that is deterministic is made again where its result is gone.
     keep_failed
         Whether what a failed build or run worked in is kept, to be entered by `nixbridge debug --failed`.
@@ -113,7 +113,7 @@ class Options:
     resources: Mapping[str, int] = field(default_factory=dict)
     executor_cache: Path | None = None
     dry_run: bool = False
-    pinned: Mapping[str, Pinned] = field(default_factory=dict)
+    pinned: Mapping[Node, Pinned] = field(default_factory=dict)
     keep_failed: bool = False
     debugger: Mapping[str, str] | None = None
     nix_options: Mapping[str, str] = field(default_factory=dict)
@@ -325,7 +325,7 @@ class _Engine:
 
     def _take_pinned(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
         """Choose what is pinned of a node; not where that is to be made again."""
-        pinned = self._options.pinned.get(node.path)
+        pinned = self._options.pinned.get(node)
         if pinned is None:
             return False
         with using(self._context.store):

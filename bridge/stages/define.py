@@ -33,7 +33,6 @@ from .values import (
     Value,
     check_stage_name,
     freeze,
-    references,
 )
 
 __all__ = ["fetchurl", "fixed_hash", "flake", "host", "host_system", "nix", "shell", "source", "stage"]
@@ -361,7 +360,7 @@ def nix(
         raise place.error(f"the stage {found} is a derivation, which has no attributes and takes no arguments")
     given = {key: freeze(value, place, f"the argument {key} of {found}") for key, value in (args or {}).items()}
     for key, value in given.items():
-        if isinstance(value, Promise) or any(used.each for used in references(value)):
+        if isinstance(value, Promise):
             raise place.error(f"the argument {key} of {found} must be a config value or an input")
     recipe = NixRecipe(expr, None if file is None else _beside(place, file), None, drv, attr, given)
     return Stage(found, recipe, _FIXED, place)

@@ -152,8 +152,11 @@ class Node:
     @property
     def waits(self) -> bool:
         """Whether the derivation must be resolved: its outputs depend on what is chosen above it."""
-        return self.instantiated is not None and any(
-            isinstance(output, Floating | Deferred) for output in self.derivation.outputs.values()
+        # What Nix evaluated, Nix resolves itself.
+        return (
+            self.instantiated is not None
+            and not self.foreign
+            and any(isinstance(output, Floating | Deferred) for output in self.derivation.outputs.values())
         )
 
     @property

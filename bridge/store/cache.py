@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from .layout import Store
 
-__all__ = ["cache_file", "with_cache", "writing"]
+__all__ = ["cache_file", "with_cache", "write"]
 
 _BUSY = (
     sqlite3.SQLITE_BUSY,
@@ -82,10 +82,10 @@ def _forget(file: str) -> None:
             os.unlink(one)
 
 
-@contextlib.contextmanager
-def writing(cache: sqlite3.Connection) -> Iterator[None]:
-    """Write all that follows or nothing; where it can not be written, whoever asks next finds it out again."""
+def write(cache: sqlite3.Connection, *steps: tuple[str, Iterable[tuple[Any, ...]]]) -> None:
+    """Run statements, each with all its rows, or none; where it can not be written, the next one finds it out again."""
     with contextlib.suppress(sqlite3.OperationalError):
         cache.execute("BEGIN IMMEDIATE")
         with cache:
-            yield
+            for statement, rows in steps:
+                cache.executemany(statement, rows)

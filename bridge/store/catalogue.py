@@ -26,7 +26,7 @@ from typing import Any
 
 from bridge.formats.store_path import STORE_DIR, base_name
 
-from .cache import cache_file, with_cache, writing
+from .cache import cache_file, with_cache, write
 from .errors import RecordError
 from .info import find_info
 from .layout import Store
@@ -164,7 +164,8 @@ def _synchronised(
 ) -> tuple[list[Entry], list[RecordError]]:
     """The records of one folder or of all, and what is wrong with others; the cache is made to hold them."""
     in_folder = {} if folder is None else {"folder": folder}
-    known = {name: at for name, *at in _select(cache, "folder, inode, changed FROM folders", in_folder)}
+    listed = _select(cache, "folder, inode, changed FROM folders", in_folder)
+    known = {name: (inode, changed) for name, inode, changed in listed}
     scan = _scan(store, known, folder)
     wanted, gone, left = scan.ids, set[tuple[str, str]](), known.keys() - scan.there
     cache.execute("BEGIN")
@@ -176,8 +177,8 @@ def _synchronised(
             elif name in wanted:
                 wanted[name].discard(identity)
     of_stage = {} if stage is None else {"stage": json.dumps(stage)}
-    listed = _select(cache, "folder, id, size, sum, fields FROM records", in_folder | of_stage)
-    found = [one for rows in iter(lambda: listed.fetchmany(_AT_ONCE), []) for one in _decoded(rows, gone)]
+    rows_of = _select(cache, "folder, id, size, sum, fields FROM records", in_folder | of_stage)
+    found = [one for rows in iter(lambda: rows_of.fetchmany(_AT_ONCE), []) for one in _decoded(rows, gone)]
     cache.execute("COMMIT")
     new: list[tuple[Any, ...]] = []
     bad: dict[str, list[RecordError]] = {}
@@ -191,38 +192,48 @@ def _synchronised(
     # Who listed a folder before another one did may be about to take away what that one has added to the rows.
     left |= ({name for name, _ in gone} | scan.ids.keys()) - scan.changed.keys()
     if new or gone or left or scan.changed:
-        _update(cache, new, gone, scan.changed, left)
+        # In the order of the keys, which is that of the file.
+        new.sort(key=lambda row: row[:2])
+        write(
+            cache,
+            ("DELETE FROM records WHERE folder = ? AND id = ?", gone),
+            ("DELETE FROM folders WHERE folder = ?", ((name,) for name in left)),
+            ("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", new),
+            ("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", ((name, *at) for name, at in sorted(scan.changed.items()))),
+        )
     return found, [error for errors in bad.values() for error in errors]
 
 
-def _scan(store: Store, known: Mapping[str, Sequence[int]], only: str | None) -> _Scan:
+def _scan(store: Store, known: Mapping[str, Folder], only: str | None) -> _Scan:
     scan = _Scan()
-    for name, inode, changed in _folders(store, only):
+    for name, at in _folders(store, only):
         scan.there.add(name)
-        if known.get(name) != [inode, changed]:
-            if time.time_ns() - changed > _JUST_NOW:
-                scan.changed[name] = (inode, changed)
+        if known.get(name) != at:
+            if time.time_ns() - at[1] > _JUST_NOW:
+                scan.changed[name] = at
             # Others than ours, such as a copy's temporaries, are for `verify`.
             names = record_names(f"{store.root}/trace/{name}")
             scan.ids[name] = {one for one in ids_of(names) if one.isalnum() and one.isascii()}
     return scan
 
 
-def _folders(store: Store, only: str | None) -> Iterator[tuple[str, int, int]]:
-    """Name, inode and time of change; before they are listed, so that a later change is seen the next time."""
+def _folders(store: Store, only: str | None) -> Iterator[tuple[str, Folder]]:
+    """The trace's folders, as they are before they are listed, so that a later change is seen the next time."""
     trace = f"{store.root}/trace"
     if only is not None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             status = os.stat(f"{trace}/{only}/")
-            yield only, status.st_ino, status.st_ctime_ns
+            yield only, (status.st_ino, status.st_ctime_ns)
         return
     with contextlib.suppress(FileNotFoundError), os.scandir(trace) as found:
         for one in found:
             name = one.name
-            if one.is_dir() and name.endswith(".drv") and name.isascii():
-                with contextlib.suppress(FileNotFoundError):
+            if name.endswith(".drv") and name.isascii() and one.is_dir():
+                try:
                     status = one.stat()
-                    yield name, status.st_ino, status.st_ctime_ns
+                except FileNotFoundError:
+                    continue
+                yield name, (status.st_ino, status.st_ctime_ns)
 
 
 def _read(
@@ -343,8 +354,7 @@ def _sized(store: Store, cache: sqlite3.Connection, found: Iterable[Entry]) -> l
         else:
             listed.append(one)
     if learnt:
-        with writing(cache):
-            cache.executemany("UPDATE records SET size = ? WHERE folder = ? AND id = ?", learnt)
+        write(cache, ("UPDATE records SET size = ? WHERE folder = ? AND id = ?", learnt))
     return listed
 
 
@@ -362,21 +372,6 @@ def _size(store: Store, one: Entry) -> int | None:
 
 
 # ------------------------------------------------------------------------------------------ cache
-
-
-def _update(
-    cache: sqlite3.Connection,
-    new: Iterable[tuple[Any, ...]],
-    gone: Iterable[tuple[str, str]],
-    folders: Mapping[str, Folder],
-    left: Iterable[str],
-) -> None:
-    """Have the cache know what we do; where it can not be written, the next one finds it out again."""
-    with writing(cache):
-        cache.executemany("DELETE FROM records WHERE folder = ? AND id = ?", gone)
-        cache.executemany("DELETE FROM folders WHERE folder = ?", [(name,) for name in left])
-        cache.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", new)
-        cache.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", [(n, *at) for n, at in folders.items()])
 
 
 @contextlib.contextmanager

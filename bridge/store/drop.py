@@ -85,15 +85,6 @@ def drop(store: Store, realizations: Collection[Named], objects: Sequence[str], 
     return Dropped(against, entries, tuple(dict.fromkeys(stays)), remove(trees))
 
 
-def _refuse_lower(store: Store, realizations: Collection[Named]) -> None:
-    for drv, identity in realizations if store.lower else ():
-        if find_record(store.own, drv, identity) is None and find_record(store, drv, identity) is not None:
-            raise StoreError(
-                f"the realization {identity} is in a store below {store.root}, which is only read",
-                hint="whoever may write that store drops it there, with --store",
-            )
-
-
 def _against(
     graph: Graph, named: Sequence[int], objects: Sequence[str], found: Sequence[Root], held: set[str]
 ) -> Iterator[str]:

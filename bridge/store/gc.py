@@ -28,6 +28,7 @@ from .inventory import Inventory, take_inventory
 from .layout import Store
 from .locks import left_locks, try_lock
 from .needs import Graph, Needed
+from .optimise import finish_optimising
 from .policy import Policy, droppable, fitted
 from .roots import Root, roots
 from .rubbish import RubbishKind, Situation, rubbish
@@ -90,6 +91,7 @@ def collect(
     """
     store = store.own
     policy = policy or Policy()
+    finish_optimising(store)
     if dry_run:
         sweep, found = _find(store, policy, lambda: load_graph(store, on_progress=on_progress))
         places = [store.real_path(f"{STORE_DIR}/{name}") for name in sweep.objects]

@@ -151,7 +151,7 @@ def add_nar(
     if known is not None and store.is_valid(path):
         return known
     with _scratch(store) as tree, disk_errors(f"{path} can not be added to the store"):
-        nar.unpack(_Chunks(chunks()), tree)
+        nar.unpack(Chunks(chunks()), tree)
         digest, size, _ = _take_in(tree, ())
         if source_path(name_part(path), digest.hex, references) != path:
             raise OutputError(f"{name_part(path)} changed while it was added to the store", hint="run it again")
@@ -196,10 +196,11 @@ def add_copy(store: Store, info: ObjectInfo, place: Path) -> ObjectInfo:
     OutputError
         If it is not what `info` says.
     """
-    return add_archive(store, info, _Chunks(nar.pack_chunks(place)), lambda info, tree: None)
+    # Also where a lower store has it: others are to find it here.
+    return add_archive(store.own, info, Chunks(nar.pack_chunks(place)), lambda info, tree: None)
 
 
-class _Chunks:
+class Chunks:
     """Chunks as a stream."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -325,7 +326,7 @@ def _add_self_referring(
     path = source_path(name, content.hex, references, self_reference=True)
     with _scratch(store) as rewritten:
         final = archive.replace(own.encode(), hash_part(path).encode())
-        nar.unpack(_Chunks([final]), rewritten)
+        nar.unpack(Chunks([final]), rewritten)
         remove_tree(tree)
         plain, size, _ = _take_in(rewritten, ())
         info = ObjectInfo(path, plain, size, tuple(sorted((*references, path))), f"fixed:r:sha256:{content.nix32}")

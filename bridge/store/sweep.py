@@ -23,7 +23,7 @@ from .inventory import Inventory
 from .layout import Store
 from .objects import remove_tree
 
-__all__ = ["Sweep", "in_order", "reclaimable", "remove", "take_out"]
+__all__ = ["Sweep", "in_order", "reclaimable", "remove", "set_aside", "take_out"]
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ def take_out(store: Store, sweep: Sweep) -> list[Path]:
         sync_tree(store.info, [store.info], 1)
         left = []
         for place in (*(store.real_path(f"{STORE_DIR}/{name}") for name in sweep.objects), *sweep.trees):
-            moved = _moved(store, place)
+            moved = set_aside(store, place)
             if moved is not None:
                 left.append(moved)
         for file in sweep.files:
@@ -105,7 +105,7 @@ def take_out(store: Store, sweep: Sweep) -> list[Path]:
     return left
 
 
-def _moved(store: Store, place: Path) -> Path | None:
+def set_aside(store: Store, place: Path) -> Path | None:
     """Where something was moved to in tmp/; None if it is not there."""
     if place.parent == store.tmp:
         return place

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pynixutil import drvparse
 
@@ -15,26 +15,39 @@ from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, parse_aterm
 from bridge.formats.errors import BridgeError
 from bridge.formats.hashes import ALGORITHMS, Hash
-from bridge.formats.nar.canonical import CANONICAL_TIME
 from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import STORE_DIR, content_path, hash_part, name_part, source_path
 
+from .canonical import wrong_status
 from .durable import dead_temporaries
 from .info import ObjectInfo, parse_info
 from .layout import Store
+from .optimise import finish_optimising, is_optimised_now
 from .records import wrong_index
 from .references import Scanner
 from .trace import is_genuine, read_realization
 
-__all__ = ["Finding", "Report", "verify", "wrong_address"]
+__all__ = ["Finding", "Kind", "Report", "check_objects", "check_records", "verify", "wrong_address"]
+
+Kind = Literal["object", "status", "record", "misplaced", "newer", "lost", "index", "stray"]
+"""What is wrong: an object or its info; modes or times only; a record that was changed, lies in another's folder, or is
+of a newer version; a record without its output; an index of records; what is no folder of the trace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong: where, and what."""
+    """Something that is wrong: where, and what.
+
+    Parameters
+    ----------
+    name
+        The base name of the object that it is about.
+    """
 
     path: str
     message: str
+    kind: Kind
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -75,6 +88,14 @@ def verify(
         Whether another store (Nix's) has an object that a record names.
     """
     report = Report()
+    check_objects(store, report, on_progress)
+    check_records(store, report, elsewhere)
+    return report
+
+
+def check_objects(store: Store, report: Report, on_progress: Callable[[int, int], None] | None = None) -> None:
+    """Check every object, and tell what is none."""
+    finish_optimising(store)
     names = sorted(os.listdir(store.info))
     for number, name in enumerate(names):
         _object(store, name, report)
@@ -83,29 +104,37 @@ def verify(
     registered = {name.removesuffix(".json") for name in names}
     report.rubbish += [str(store.objects / name) for name in sorted(set(os.listdir(store.objects)) - registered)]
     report.rubbish += map(str, dead_temporaries(store))
+
+
+def check_records(store: Store, report: Report, elsewhere: Callable[[str], bool] | None = None) -> None:
+    """Check every record, and that its outputs are there."""
     for folder in sorted(os.listdir(store.trace)):
         if not (store.trace / folder).is_dir():
-            report.findings.append(Finding(str(store.trace / folder), "it is no folder of records"))
+            report.findings.append(Finding(str(store.trace / folder), "it is no folder of records", "stray"))
             continue
         for name in sorted(os.listdir(store.trace / folder)):
             _record(store, folder, name, report, elsewhere)
     for file in sorted((store.root / "cache").glob("*.records")):
         wrong = wrong_index(store, file)
         if wrong is not None:
-            report.findings.append(Finding(str(file), wrong))
-    return report
+            report.findings.append(Finding(str(file), wrong, "index"))
 
 
 def _object(store: Store, name: str, report: Report) -> None:
     file = store.info / name
+    base = name.removesuffix(".json")
+
+    def found_wrong(path: object, message: str, kind: Kind = "object") -> None:
+        report.findings.append(Finding(str(path), message, kind, base))
+
     try:
         info = parse_info(file.read_bytes(), str(file))
     except (OSError, BridgeError) as error:
-        report.findings.append(Finding(str(file), str(error)))
+        found_wrong(file, str(error))
         return
     real = store.real_path(info.path)
     if f"{os.path.basename(real)}.json" != name:
-        report.findings.append(Finding(str(file), f"it is the info of {info.path}"))
+        found_wrong(file, f"it is the info of {info.path}")
         return
     report.objects += 1
     report.size += info.nar_size
@@ -114,7 +143,7 @@ def _object(store: Store, name: str, report: Report) -> None:
     # What an input-addressed object refers to, nothing but its bytes can tell.
     scanner = Scanner(map(hash_part, info.references) if info.content_address is None else ())
     size = 0
-    odd: list[Finding] = []
+    odd: list[tuple[str, str]] = []
 
     def write(chunk: bytes) -> None:
         nonlocal size
@@ -123,50 +152,40 @@ def _object(store: Store, name: str, report: Report) -> None:
         scanner.feed(chunk)
 
     def visit(path: str, status: os.stat_result, handle: str | int) -> None:
-        message = _wrong_status(status)
-        if message is not None:
-            odd.append(Finding(path, message))
+        message = wrong_status(status)
+        # Of an object that is optimised now, folders look otherwise for a moment.
+        if message is not None and not is_optimised_now(store, base) and wrong_status(os.lstat(path)) is not None:
+            odd.append((path, message))
 
     try:
         nar.pack(real, write, visit=visit)
     except FileNotFoundError:
-        report.findings.append(Finding(str(real), "the object is gone"))
+        found_wrong(real, "the object is gone")
         return
     except (OSError, BridgeError) as error:
-        report.findings.append(Finding(str(real), f"the object can not be read: {error}"))
+        found_wrong(real, f"the object can not be read: {error}")
         return
     found = Hash("sha256", digest.digest())
     absent = [path for path in info.references if info.content_address is None and hash_part(path) not in scanner.found]
     if found != info.nar_hash:
-        report.findings.append(Finding(str(real), f"its contents were changed: {found.sri}, not {info.nar_hash.sri}"))
+        found_wrong(real, f"its contents were changed: {found.sri}, not {info.nar_hash.sri}")
     elif odd:
-        report.findings.append(odd[0])
+        found_wrong(*odd[0], kind="status")
     elif size != info.nar_size:
-        report.findings.append(Finding(str(file), f"it says {info.nar_size} bytes, and the archive has {size}"))
+        found_wrong(file, f"it says {info.nar_size} bytes, and the archive has {size}")
     elif absent:
-        report.findings.append(Finding(str(file), f"it names the reference {absent[0]}, which the object has not"))
+        found_wrong(file, f"it names the reference {absent[0]}, which the object has not")
     else:
         try:
             wrong = wrong_address(info, real) or _wrong_derivation(info, real)
         except (OSError, BridgeError) as error:
             wrong = f"its content address {info.content_address} is none: {error}"
         if wrong is not None:
-            report.findings.append(Finding(str(real), wrong))
+            found_wrong(real, wrong)
 
 
 def _is_below(store: Store, path: str) -> bool:
     return bool(store.lower) and not store.has(path) and store.is_valid(path)
-
-
-def _wrong_status(status: os.stat_result) -> str | None:
-    """What a file, a folder or a link has that no store object has."""
-    mode = stat.S_IMODE(status.st_mode)
-    allowed = {stat.S_IFLNK: (mode,), stat.S_IFDIR: (0o555,)}.get(stat.S_IFMT(status.st_mode), (0o444, 0o555))
-    if mode not in allowed:
-        return f"its mode is {mode:o}, which no store object has"
-    if status.st_mtime_ns != CANONICAL_TIME[1]:
-        return "its time was changed: all of a store object is of second 1"
-    return None
 
 
 def wrong_address(info: ObjectInfo, real: Path) -> str | None:
@@ -242,18 +261,25 @@ def _record(store: Store, folder: str, name: str, report: Report, elsewhere: Cal
     file = store.trace / folder / name
     identity = name.removesuffix(".json")
     report.records += 1
+
+    def found_wrong(message: str, kind: Kind, path: str = "") -> None:
+        report.findings.append(Finding(str(file), message, kind, os.path.basename(path)))
+
+    data = b""
     try:
         data = file.read_bytes()
         realization = read_realization(data, identity, str(file))
     except (OSError, BridgeError) as error:
-        report.findings.append(Finding(str(file), str(error)))
+        # What is as it was written is no damage: this release can not read it.
+        found_wrong(str(error), "newer" if is_genuine(data, identity) else "record")
         return
     if not is_genuine(data, identity):
-        report.findings.append(Finding(str(file), "the record was changed after it was written"))
+        found_wrong("the record was changed after it was written", "record")
     elif realization.drv != f"{STORE_DIR}/{folder}":
-        report.findings.append(Finding(str(file), f"it is a record of {realization.drv}"))
+        found_wrong(f"it is a record of {realization.drv}", "misplaced")
     else:
-        report.below.update(path for path in realization.outputs.values() if _is_below(store, path))
         for path in realization.outputs.values():
-            if realization.runner != "nix" and not store.is_valid(path) and not (elsewhere and elsewhere(path)):
-                report.findings.append(Finding(str(file), f"its output {path} is not in the store"))
+            if _is_below(store, path):
+                report.below.add(path)
+            elif realization.runner != "nix" and not store.is_valid(path) and not (elsewhere and elsewhere(path)):
+                found_wrong(f"its output {path} is not in the store", "lost", path)

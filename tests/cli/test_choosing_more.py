@@ -77,8 +77,8 @@ def test_a_realization_goes_on_from_another(nixbridge: Command, stages: Path) ->
         (["--more", "train"], "'train' says no name and value"),
         (["--more", "train=0"], "'0' is no number of realizations"),
         (["--more", "other=1"], "other"),
-        (["--redo", "zzzz"], "no realization has an id that begins with 'zzzz'"),
-        (["--from", "train=zzzz"], "no realization has an id"),
+        (["--redo", "zzzz"], "'zzzz' is no realization, stage or path"),
+        (["--from", "train=zzzz"], "'zzzz' is no realization"),
         (["--resource", "gpu=many"], "'many' is no amount of a resource"),
     ],
 )

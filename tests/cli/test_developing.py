@@ -56,6 +56,15 @@ def test_a_command_runs_in_the_environment_of_a_stage(nixbridge: Command) -> Non
     assert nixbridge("ls").stdout == ""
 
 
+def test_all_that_follows_is_the_command_word_by_word_as_with_nix(nixbridge: Command) -> None:
+    words = ["printf", "<%s>", "$name", "--builder", "it's"]
+    assert nixbridge("develop", "stages.py:clean", "-c", *words).stdout == "<$name><--builder><it's>"
+    assert nixbridge("develop", "-c", "printf", "%s", "-c").stdout == "-c"
+    assert nixbridge("develop", "stages.py:clean", "-c", "sh", "-c", "echo $name; exit 3", status=3).stdout == "clean\n"
+    assert nixbridge("develop", "stages.py:clean", "--command=echo $name").stdout == "clean\n"
+    assert "requires an argument" in nixbridge("develop", "stages.py:clean", "-c", status=2).stderr
+
+
 def test_the_scratch_folder_is_gone_and_the_status_is_the_commands(nixbridge: Command) -> None:
     done = nixbridge("develop", "stages.py:clean", "-c", "mkdir $out; echo $out; exit 7", status=7)
     assert not Path(done.stdout.strip()).exists()

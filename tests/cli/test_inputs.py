@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nixpkgs import PYTHON, add_packages
 
 from bridge.nix.installation import Installation
 
@@ -81,8 +82,8 @@ class Project:
 
 
 @pytest.fixture
-def project(scratch: Path, nix: Installation, nixpkgs: Path) -> Iterator[Project]:
-    yield Project(scratch, nix)
+def project(scratch: Path, nix: Installation, nixpkgs: Path) -> Project:
+    return Project(scratch, nix)
 
 
 # ----------------------------------------------------------------------------------- evaluation
@@ -146,6 +147,17 @@ def test_the_output_behind_the_caret_or_the_packages_own_first_is_meant(
     assert (project.realize("stages.py:greet") / path).exists()
 
 
+def test_a_python_of_nix_runs_in_its_sandbox(project: Project, nixpkgs: Path) -> None:
+    add_packages(project.installed, nixpkgs, PYTHON)
+    project.write(
+        HEAD + "python = flake('nixpkgs#python3')\n"
+        "t = shell('python3 -I -c \"$code\"', tools=[python, flake('nixpkgs#coreutils')],"
+        " shell=flake('nixpkgs#bash') / 'bin/bash',"
+        ' code=\'import os, ssl, sys; open(os.environ["out"] + "/x", "w").write(sys.prefix)\')\n'
+    )
+    assert (project.realize("stages.py:t") / "x").read_text().endswith("-python3-3.11.2")
+
+
 # ------------------------------------------------------------------------------------- locking
 
 
@@ -201,7 +213,8 @@ def test_a_damaged_lock_entry_is_named_with_its_line(project: Project) -> None:
 # -------------------------------------------------------------------------------- folders, Git
 
 TOOL = """{ outputs = _: { packages.x86_64-linux.tool = derivation {
-  name = "tool"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "echo ${import ./value.nix} > $out" ]; }; }; }
+  name = "tool"; system = "x86_64-linux"; builder = "/bin/sh";
+  args = [ "-c" "echo ${import ./value.nix} > $out" ]; }; }; }
 """
 
 
@@ -260,15 +273,15 @@ def test_a_derivation_is_taken_as_it_is(project: Project) -> None:
     project.write(TOOLS)
     drv = project.nix("eval", "--raw", "nixpkgs#greet.drvPath")
     project.write(
-        HEAD
-        + f"t = nix(drv='{drv}')\nu = shell('cat $x > $out/x', x=t / 'lib/greeting', tools=[flake('nixpkgs#coreutils')])\n"
+        HEAD + f"t = nix(drv='{drv}')\n"
+        "u = shell('cat $x > $out/x', x=t / 'lib/greeting', tools=[flake('nixpkgs#coreutils')])\n"
     )
     assert (project.realize("stages.py:u") / "x").read_text() == "greetings\n"
 
 
 def test_a_content_addressed_package_is_used_like_any_other(project: Project) -> None:
-    code = """{ system }: derivation { name = "floating"; inherit system; builder = "/bin/sh"; outputs = [ "out" "dev" ];
-      __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+    code = """{ system }: derivation { name = "floating"; inherit system; builder = "/bin/sh";
+      outputs = [ "out" "dev" ]; __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
       args = [ "-c" "echo floats > $out; echo $out > $dev" ]; }"""
     project.write(code, "floating.nix")
     project.write(
@@ -283,7 +296,8 @@ def test_a_content_addressed_package_is_used_like_any_other(project: Project) ->
 
 
 STAGE_NIX = """{ pkgs, model, ... }: pkgs.stdenv.mkDerivation {
-  name = "served"; inherit model; buildCommand = ''mkdir $out; cat $model > $out/served; echo "from Nix" >> $out/served'';
+  name = "served"; inherit model;
+  buildCommand = ''mkdir $out; cat $model > $out/served; echo "from Nix" >> $out/served'';
 }
 """
 TRAINED = (
@@ -357,8 +371,8 @@ def test_a_stage_written_in_nix_is_checked_explained_pinned_and_walked_like_othe
     assert project.run("realize", "stages.py:page", "--locked").stdout.strip() == str(made)
     assert "is a nix" in " ".join(project.run("debug", "stages.py:served", status=1).stderr.split())
     project.run("instantiate", "stages.py:page", "--add")
-    found = project.nix("derivation", "show", project.run("instantiate", "stages.py:page").stdout.strip())
-    assert "-served.drv" in found
+    drv = project.run("instantiate", "stages.py:page").stdout.strip()
+    assert "-served.drv" in project.installed.real_path(drv).read_text()
 
 
 def test_what_is_not_the_same_when_nix_builds_it_again_is_found(project: Project) -> None:
@@ -440,13 +454,14 @@ def test_without_nix_other_stages_work_and_the_error_says_how_to_get_it(project:
     assert "stages.py:2: the stage greet needs Nix to be evaluated, and there is none" in said
     assert "install Nix" in said
     said = project.run("lock", "--update-input", "nixpkgs", status=1, PATH=path).stderr
-    assert "install Nix" in said
+    assert "Nix is not installed" in said
 
 
-def test_flakes_need_no_setting_of_nix(project: Project) -> None:
+def test_flakes_need_no_setting_of_nix(project: Project, nixpkgs: Path) -> None:
     conf = project.scratch / "conf" / "nix.conf"
     conf.write_text(conf.read_text().replace("nix-command flakes", ""))
-    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
+    # Not by the registry: later Nix reads that setting only where flakes are on.
+    project.write(HEAD + f"t = shell('greet > $out/x', tools=[flake('path:{nixpkgs}#greet')])\n")
     assert (project.realize("stages.py:t") / "x").exists()
 
 
@@ -469,7 +484,7 @@ def test_a_locked_flake_that_is_nowhere_is_told(project: Project, nixpkgs: Path)
         link.unlink()
     shutil.rmtree(project.scratch / "store" / "cache")
     project.nix("store", "gc")
-    shutil.rmtree(project.scratch / "cache")
+    shutil.rmtree(project.scratch / "cache", ignore_errors=True)
     os.rename(nixpkgs, nixpkgs.with_name("elsewhere"))
     said = project.fails("stages.py:greet")
     assert "stages.py:2" in said
@@ -515,5 +530,4 @@ def test_a_package_that_can_not_be_built_is_told_by_the_stage_that_needs_it(proj
     (project.scratch / "seed-root").unlink()
     project.nix("store", "gc")
     said = project.fails()
-    assert "stages.py:2" in said
-    assert "Nix can not build the stage bash" in said
+    assert "stages.py:2: Nix can not build the stage bash" in said

@@ -81,7 +81,7 @@ def test_rm_names_what_depends_and_refuses(nixbridge: Command, realized: None) -
     dropped = nixbridge("rm", best, "--force")
     assert "its bytes stay" in dropped.stdout
     assert "clean" in nixbridge("verify").stdout
-    assert "no realization has an id" in nixbridge("rm", best, status=1).stderr
+    assert "is no realization" in nixbridge("rm", best, status=1).stderr
 
 
 @pytest.mark.parametrize(

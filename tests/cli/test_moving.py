@@ -70,3 +70,9 @@ def test_what_can_not_be_packed_or_unpacked_is_said_and_leaves_nothing(nixbridge
     assert "clean" in nixbridge("verify", "--store", "other").stdout
     assert sorted(path.name for path in project.glob("*pack*")) == ["x.pack"]
     nixbridge("pack", "stages.py:clean", "-o", "no/such/folder", status=1)
+
+
+def test_json_does_not_mix_with_a_pack_on_standard_output(nixbridge: Command) -> None:
+    done = nixbridge("pack", "stages.py", "-o", "-", "--json", status=1)
+    assert done.stdout == ""
+    assert "-o FILE with --json" in done.stderr

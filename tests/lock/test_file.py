@@ -19,7 +19,7 @@ from bridge.lock.file import LOCK_NAME, line_of, read_lock, update_section
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
+    max_leaves=5,
 )
 entries = st.dictionaries(st.text(), st.dictionaries(st.text(), json_values))
 
@@ -34,7 +34,7 @@ def test_a_file_that_does_not_exist_is_empty(path: Path) -> None:
     assert (found.flakes, found.stages) == ({}, {})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(flakes=entries, stages=entries)
 def test_what_is_written_is_read(flakes: Any, stages: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -40,6 +40,16 @@ def test_a_remote_builder_is_named() -> None:
     assert events(line) == [BuildStarted(DRV, "ssh://b")]
 
 
+def test_a_build_that_the_remote_builder_tells_again_is_one() -> None:
+    assert events(
+        at_nix(action="start", fields=[DRV, "ssh://b", 1, 1], id=7, level=3, text="", type=105),
+        at_nix(action="start", fields=[DRV, "", 1, 1], id=8, level=3, text="", type=105),
+        at_nix(action="result", fields=["there"], id=8, type=101),
+        at_nix(action="stop", id=8),
+        at_nix(action="stop", id=7),
+    ) == [BuildStarted(DRV, "ssh://b"), Line(DRV, "there"), BuildFinished(DRV)]
+
+
 def test_running_builds_are_known() -> None:
     parser = Parser()
     parser.parse(START)

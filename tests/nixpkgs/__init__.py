@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,11 @@ import pytest
 from bridge.formats import nar
 from bridge.nix.installation import Installation
 
-__all__ = ["COMPILER", "PYTHON", "add_packages", "stand_in"]
+__all__ = ["PYTHON", "add_packages", "stand_in"]
 
 _HERE = Path(__file__).parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nixbridge" / "debs"
 SEED = ("bash-static", "busybox-static")
-COMPILER = ("tcc", "libc6", "libc6-dev", "linux-libc-dev")
 PYTHON = (
     "libbz2-1.0",
     "libc6",
@@ -75,10 +74,10 @@ def stand_in(nix: Installation, folder: Path) -> Path:
 def add_packages(nix: Installation, flake: Path, names: Sequence[str]) -> None:
     """Put packages of Debian into the Nix store, and their hashes into the flake."""
     hashes = {}
-    for name in names:
+    for file in _debs(names):
         # Where Nix is in a folder of its own, it sees the flake's folder but not our cache.
-        copy = flake.parent / f"{name.replace('+', '-')}.deb"
-        shutil.copy(_deb(name), copy)
+        copy = flake.parent / file.name.replace("+", "-")
+        shutil.copy(file, copy)
         hashes[copy.name] = _sri(hashlib.sha256(copy.read_bytes()))
         nix.run([nix.program("nix-store"), "--add-fixed", "sha256", str(copy)]).check_returncode()
     _write_hashes(flake, hashes, names)
@@ -101,8 +100,8 @@ def _sri(digest: hashlib._Hash) -> str:
 def _seed(folder: Path) -> Path:
     """A folder with bin/bash, and bin/busybox with links for its applets."""
     unpacked = folder.parent / "unpacked"
-    for name in SEED:
-        subprocess.run(["dpkg-deb", "-x", _deb(name), unpacked], check=True)
+    for file in _debs(SEED):
+        subprocess.run(["dpkg-deb", "-x", file, unpacked], check=True)
     binaries = folder / "bin"
     binaries.mkdir(parents=True)
     for name, found in (("bash", unpacked / "bin/bash-static"), ("busybox", unpacked / "bin/busybox")):
@@ -115,28 +114,26 @@ def _seed(folder: Path) -> Path:
     return folder
 
 
-@cache
-def _deb(name: str) -> Path:
-    """The package's file, downloaded once."""
-    found = _CACHE / f"{name}.deb"
-    if found.exists():
-        return found
+def _debs(names: Sequence[str]) -> list[Path]:
+    """The packages' files, downloaded once."""
+    files = [_CACHE / f"{name}.deb" for name in names]
+    missing = [file.stem for file in files if not file.exists()]
+    if missing:
+        _download(missing)
+    return files
+
+
+def _download(names: Sequence[str]) -> None:
     apt = shutil.which("apt-get")
     if apt is None:
         pytest.skip("the stand-in for nixpkgs is made of Debian's packages, and there is no apt-get")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    place = _CACHE / f".{name}-{os.getpid()}"
-    place.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [apt, "-q", "-o", "APT::Sandbox::User=root", "download", name],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    files = list(place.glob("*.deb"))
-    if not files:
-        pytest.skip(f"apt-get can not download {name} (apt-get update?): {done.stderr.strip()[-200:]}")
-    os.replace(files[0], found)
-    shutil.rmtree(place)
-    return found
+    with tempfile.TemporaryDirectory(dir=_CACHE) as place:
+        command = [apt, "-q", "-o", "APT::Sandbox::User=root", "download", *names]
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        # A file's name is the package's, and its version behind an underscore.
+        for file in Path(place).glob("*.deb"):
+            os.replace(file, _CACHE / f"{file.name.partition('_')[0]}.deb")
+    missing = [name for name in names if not (_CACHE / f"{name}.deb").exists()]
+    if missing:
+        pytest.skip(f"apt-get can not download {missing[0]} (apt-get update?): {done.stderr.strip()[-200:]}")

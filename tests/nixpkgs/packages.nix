@@ -161,43 +161,7 @@ let
       '';
     };
 
-    # Tiny C Compiler with Debian's glibc, as `cc`.
-    tinycc =
-      run "tinycc-0.9.27"
-        ''
-          mkdir -p $out/bin $out/lib r
-          for one in $debs; do dpkg-deb -x $one r; done
-          triple=x86_64-linux-gnu
-          cp -a r/usr/include $out/include
-          cp -a r/usr/include/$triple/. $out/include/
-          cp -a r/usr/lib/$triple/tcc $out/lib/tcc
-          for folder in r/lib/$triple r/usr/lib/$triple; do
-            [ -d $folder ] || continue
-            for name in ld-linux-x86-64.so.2 libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 \
-                crt1.o crti.o crtn.o libc_nonshared.a; do
-              [ ! -e $folder/$name ] || cp -L $folder/$name $out/lib/$name
-            done
-          done
-          ln -s libm.so.6 $out/lib/libm.so
-          ln -s libc.so.6 $out/lib/libc.so
-          cp -L r/usr/bin/tcc $out/lib/tcc.bin 2>/dev/null || cp r/usr/bin/x86_64-linux-gnu-tcc $out/lib/tcc.bin
-          cat > $out/bin/tcc <<END
-          #!${bash}/bin/bash
-          exec $out/lib/ld-linux-x86-64.so.2 --library-path $out/lib $out/lib/tcc.bin -B$out/lib/tcc \
-            -I$out/include -L$out/lib -Wl,-rpath=$out/lib "\$@"
-          END
-          chmod +x $out/bin/tcc
-          ln -s tcc $out/bin/cc
-        ''
-        {
-          debs = map deb [
-            "tcc"
-            "libc6"
-            "libc6-dev"
-            "linux-libc-dev"
-          ];
-        };
-
+    # By add_packages(nix, flake, PYTHON).
     python3 = import ./python {
       inherit deb run;
       names = hashes.python;

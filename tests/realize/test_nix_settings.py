@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bridge.lock.evaluating import instantiate
 from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
-from bridge.store.layout import Store
+from bridge.store.layout import Store, open_store
 
 from .running import load, run
 
@@ -39,3 +40,10 @@ def test_a_nix_with_another_store_folder_is_refused_before_anything(
     with pytest.raises(NixError, match="has its store at /srv/store"):
         run(store, load(tmp_path, STAGE).cores, nix=other)
     assert list(store.objects.iterdir()) == []
+
+
+def test_a_nix_with_another_store_folder_evaluates_nothing(nix: Installation, scratch: Path, tmp_path: Path) -> None:
+    other = replace(nix, environ={**nix.environ, "NIX_STORE_DIR": "/srv/store"})
+    tool = load(tmp_path, """tool = nix(expr='throw "evaluated"')""").tool
+    with pytest.raises(NixError, match="has its store at /srv/store"):
+        instantiate([tool], nix=other, store=open_store(scratch / "store"))

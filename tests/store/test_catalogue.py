@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -171,6 +172,43 @@ def test_a_locked_cache_is_done_without(store: Store, monkeypatch: pytest.Monkey
     assert_right(store)
 
 
+def test_a_cache_that_another_one_writes_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda file, **more: real(file, **more, timeout=0.05))
+    made(store, 1)
+    entries(store)
+    other = real(cache(store), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    made(store, 2)
+    assert_right(store)
+    other.execute("ROLLBACK")
+    other.close()
+    assert_right(store)
+
+
+@pytest.mark.parametrize("new_folder", [True, False])
+def test_who_listed_before_another_one_takes_nothing_away_for_good(
+    store: Store, monkeypatch: pytest.MonkeyPatch, new_folder: bool
+) -> None:
+    made(store, 1)
+    entries(store)
+    scan = module._scan
+
+    def slow(*given: Any) -> Any:
+        """Between listing the folders and reading the cache another process adds a record, and lists it."""
+        found = scan(*given)
+        monkeypatch.setattr(module, "_scan", scan)
+        made(store, 2, OTHER if new_folder else DRV)
+        settle(store, monkeypatch)
+        assert len(entries(store)) == 2
+        return found
+
+    monkeypatch.setattr(module, "_scan", slow)
+    entries(store)
+    assert_right(store)
+    assert len(entries(store)) == 2
+
+
 def test_a_full_disk_is_no_error(small_disk: Path) -> None:
     store = open_store(small_disk / "store")
     for number in range(20):
@@ -238,6 +276,55 @@ def test_processes_ask_and_record_at_once(store: Store) -> None:
     assert [one.wait() for one in asking] == [0] * 4
     assert_right(store)
     assert len(entries(store)) == 80
+
+
+_LISTING = """
+import sys, time
+from pathlib import Path
+from bridge.store import catalogue
+from bridge.store.layout import Store
+
+# Half of them take a folder for settled at once, so that both ways meet.
+catalogue._JUST_NOW = int(sys.argv[2])
+store, seen = Store(Path(sys.argv[1])), set()
+while True:
+    last = (store.root / "done").exists()
+    found = [one.id for one in catalogue.entries(store)]
+    assert len(found) == len(set(found)), "twice"
+    assert seen <= set(found), "gone"
+    seen = set(found)
+    if last:
+        break
+print(len(seen))
+"""
+_ADDING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from bridge.store.layout import Store
+from bridge.store.trace import Realization, record
+
+store, who = Store(Path(sys.argv[1])), int(sys.argv[2])
+for number in range(40):
+    drv = f"/nix/store/{str(number % 5) * 32}-train.drv"
+    record(store, Realization(drv, {"out": "/nix/store/" + "3" * 32 + "-train"}, "train", drv, "python",
+                              float(number), 99.0, index=who))
+"""
+
+
+def test_nothing_is_listed_twice_or_lost_while_others_add(store: Store) -> None:
+    def begun(code: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", code, str(store.root), *map(str, arguments)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    # To take a folder for settled too early is wrong only if it changes within the clock's tick: a jiffy.
+    listing = [begun(_LISTING, just_now) for just_now in (2 * 10**9, 2 * 10**9, 2 * 10**7)]
+    adding = [begun(_ADDING, who) for who in range(3)]
+    assert [one.communicate(timeout=60)[0] for one in adding] == [""] * 3
+    assert [one.returncode for one in adding] == [0] * 3
+    (store.root / "done").touch()
+    assert [one.communicate(timeout=60)[0] for one in listing] == ["120\n"] * 3
+    assert_right(store)
 
 
 def test_an_id_that_was_mistyped_has_neighbours(store: Store) -> None:

@@ -192,7 +192,7 @@ def test_gc_takes_nothing_from_below(store: Store, below: Store) -> None:
 
 def test_what_is_below_can_not_be_dropped(store: Store, below: Store) -> None:
     one = realizations(below, DRV)[0]
-    with pytest.raises(StoreError, match="only read"):
+    with pytest.raises(StoreError, match="store below"):
         drop(store, {(DRV, one.id)}, [])
     assert len(realizations(store, DRV)) == 2
 

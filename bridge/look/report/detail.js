@@ -14,6 +14,7 @@ class Detail {
     this.host.hidden = false;
     document.body.classList.add("open");
     this.host.dataset.id = row.id;
+    this.host.setAttribute("aria-busy", "true");
     this.host.replaceChildren(...this.head(row), el("p", { class: "dim" }, "…"));
     this.host.scrollTop = 0;
     this.host.focus({ preventScroll: true });
@@ -23,7 +24,9 @@ class Detail {
     } catch (error) {
       told = { problem: `the details can not be had: ${error.message}` };
     }
-    if (this.id === row.id) this.host.replaceChildren(...this.head(row), ...this.body(row, told));
+    if (this.id !== row.id) return;
+    this.host.replaceChildren(...this.head(row), ...this.body(row, told));
+    this.host.setAttribute("aria-busy", "false");
   }
 
   close() {
@@ -117,7 +120,7 @@ class Detail {
     if (output.hash) parts.push(el("p", { class: "dim" }, el("code", null, output.hash)));
     if (output.gone) parts.push(el("p", { class: "problem" }, "Its bytes are gone."));
     if (output.problem) parts.push(el("p", { class: "problem" }, visible(output.problem)));
-    const few = output.files.filter((file) => file.text !== undefined || file.image).length <= 3;
+    const few = output.files.filter((file) => file.text !== undefined).length <= 3;
     parts.push(...output.files.map((file) => this.file(file, few)));
     if (output.more) parts.push(el("p", { class: "dim" }, "and more files: ", el("code", null, `nixbridge tree ${this.id}`)));
     return parts;
@@ -127,7 +130,7 @@ class Detail {
     const told = [named(file.path, { class: "mono" }), el("span", { class: "dim" }, bytes(file.size), file.executable ? ", executable" : "")];
     if (file.target !== undefined) return el("div", { class: "file" }, named(file.path, { class: "mono" }), " → ", named(file.target, { class: "mono" }));
     if (file.image) {
-      return el("details", { open }, el("summary", null, told), el("img", { src: file.image, alt: visible(file.path), loading: "lazy" }));
+      return el("details", { open: true }, el("summary", null, told), el("img", { src: file.image, alt: visible(file.path), loading: "lazy" }));
     }
     if (file.text !== undefined) {
       const cut = file.cut ? el("p", { class: "file dim" }, `and ${bytes(file.cut)} more`) : null;

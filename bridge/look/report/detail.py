@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,14 @@ from bridge.store.errors import RecordError
 from bridge.store.info import find_info
 from bridge.store.trace import Realization
 
-from .page import plain
+from .page import Row, plain
 from .running import tail
 
-__all__ = ["Room", "detail_of"]
+__all__ = ["Room", "detail_of", "details_of"]
 
+_MOST = 500
+_ROOM = 24 << 20
+"""How many realizations, and how many bytes of their files and logs, go into a page that is a file."""
 _FILES = 200
 _TEXT = 64 << 10
 _PICTURE = 2 << 20
@@ -46,6 +49,19 @@ class Room:
             return False
         self.left -= count
         return True
+
+
+def details_of(
+    ground: Ground, rows: Iterable[Row], on_progress: Callable[[int, int], object] = lambda done, count: None
+) -> dict[str, dict[str, Any]]:
+    """The details of what was chosen, then of what is new, as far as there is room in a file; by id."""
+    room = Room(_ROOM)
+    first = sorted(rows, key=lambda row: (not row.chosen, -row.entry.started))[:_MOST]
+    found = {}
+    for number, row in enumerate(first, 1):
+        found[row.entry.id] = detail_of(ground, row.entry, room, ask_nix=row.chosen)
+        on_progress(number, len(first))
+    return found
 
 
 def detail_of(ground: Ground, one: Entry, room: Room, *, ask_nix: bool = True) -> dict[str, Any]:
@@ -194,7 +210,7 @@ def _log(ground: Ground, record: Realization, room: Room, ask_nix: bool) -> dict
         text = read_log(ground.nix, record.drv) or ""
         text, cut = text[-_LOG:], max(0, len(text) - _LOG)
     elif record.log is not None:
-        text, cut = tail(ground.store.logs / os.path.basename(record.log), _LOG)
+        text, cut = tail(ground.store.log_file(os.path.basename(record.log)), _LOG)
     else:
         return None
     if not text:

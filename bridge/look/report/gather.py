@@ -6,7 +6,7 @@ Of a store a node stands for all stages of a name, since what they were before t
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,25 +23,34 @@ from bridge.realize.engine import Outcome
 from bridge.realize.matchers.step import shown
 from bridge.stages.plan import Node, Plan
 from bridge.store.catalogue import Entry, entries
+from bridge.store.errors import RecordError
 from bridge.store.locks import Holder
 from bridge.store.notes import notes
 
 from .layout import layered
 from .page import Page, Row, Stage, State
-from .running import last_logs, running
+from .running import last_logs, logged, running
 
 __all__ = ["page_of_plan", "page_of_store"]
 
 _NO_RESULT = "the last run ended without a result"
 
 
-def page_of_plan(ground: Ground, plan: Plan, outcome: Outcome, title: str) -> Page:
+def _pass_over(error: RecordError) -> None:
+    """Whoever wants to know says so."""
+
+
+def page_of_plan(
+    ground: Ground, plan: Plan, outcome: Outcome, title: str, on_damaged: Callable[[RecordError], object] = _pass_over
+) -> Page:
     """The page of a plan.
 
     Parameters
     ----------
     outcome
         What a dry run of the plan gave.
+    on_damaged
+        Told of each record that can not be read.
     """
     numbers = {node: number for number, node in enumerate(plan.nodes)}
     drvs = {node: _resolved(node, outcome) for node in plan.nodes}
@@ -51,7 +60,7 @@ def page_of_plan(ground: Ground, plan: Plan, outcome: Outcome, title: str) -> Pa
             # Two that differ in policy only have the same realizations.
             owner.setdefault(path, numbers[node])
     names = {node.name for node in plan.nodes if node.source is None}
-    found = [one for one in entries(ground.store, sizes=True) if one.stage in names]
+    found = [one for one in entries(ground.store, sizes=True, on_damaged=on_damaged) if one.stage in names]
     chosen = {one.id for choice in outcome.choices.values() for one in choice.chosen}
     written = notes(ground.store)
     rows = [
@@ -131,15 +140,22 @@ class _Name:
     source: str | None = None
 
 
-def page_of_store(ground: Ground, title: str, found: Sequence[Entry] | None = None) -> Page:
+def page_of_store(
+    ground: Ground,
+    title: str,
+    found: Sequence[Entry] | None = None,
+    on_damaged: Callable[[RecordError], object] = _pass_over,
+) -> Page:
     """The page of a store.
 
     Parameters
     ----------
     found
         The realizations that are asked for: these are shown, and what they were made from. All without it.
+    on_damaged
+        Told of each record that can not be read.
     """
-    listed = entries(ground.store, sizes=True)
+    listed = entries(ground.store, sizes=True, on_damaged=on_damaged)
     asked = listed if found is None else _with_makers(ground, {one.id: one for one in listed}, found)
     names: dict[str, _Name] = {}
     for one in asked:
@@ -148,8 +164,12 @@ def page_of_store(ground: Ground, title: str, found: Sequence[Entry] | None = No
         name.drvs[one.drv] = None
     held = running(ground.store)
     for drv in held:
-        stage = name_part(drv).removesuffix(DRV_SUFFIX)
+        stage = _stage_name(drv)
         if found is None or stage in names:
+            names.setdefault(stage, _Name()).drvs[drv] = None
+    for drv in logged(ground.store) if found is None else ():
+        stage = _stage_name(drv)
+        if stage not in names or not names[stage].entries:
             names.setdefault(stage, _Name()).drvs[drv] = None
     sources: dict[str, _Name] = {}
     for stage, name in names.items():
@@ -175,6 +195,10 @@ def page_of_store(ground: Ground, title: str, found: Sequence[Entry] | None = No
     chosen = used_ids(ground, asked)
     rows = [Row(one, numbers[one.stage], one.id in chosen, written.get(one.id)) for one in asked]
     return _page(ground, title, stages, rows)
+
+
+def _stage_name(drv: str) -> str:
+    return name_part(drv).removesuffix(DRV_SUFFIX)
 
 
 def _with_makers(ground: Ground, listed: Mapping[str, Entry], found: Iterable[Entry]) -> list[Entry]:
@@ -216,7 +240,7 @@ def _stage_of_name(stage: str, name: _Name, held: Mapping[str, Holder]) -> Stage
     elif any(one.result == "done" for one in name.entries):
         state = "done"
     else:
-        state, note = "failed", f"the last run is {name.entries[-1].result}"
+        state, note = "failed", f"the last run is {name.entries[-1].result}" if name.entries else _NO_RESULT
     kind = name.entries[-1].runner if name.entries else "python"
     drvs = {one.stage_drv for one in name.entries}
     path = drvs.pop() if len(drvs) == 1 else None

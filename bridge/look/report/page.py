@@ -178,14 +178,14 @@ def plain(value: Any) -> Any:
     """A value as JSON that every browser reads as it is."""
     if isinstance(value, str):
         return value if value.isprintable() else _SURROGATE.sub(_escaped, value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
         return value if -_EXACT <= value <= _EXACT else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, dict | Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value]
 
 

@@ -1,14 +1,14 @@
 // Metrics over config values, time or each other; and parallel coordinates where several config values differ.
 
-const PLOT = { width: 520, height: 240, left: 62, right: 14, top: 12, bottom: 34 };
+const PLOT = { width: 520, height: 250, left: 62, right: 14, top: 12, bottom: 34 };
 const BUCKETS = 6;
 const MOST_AXES = 9;
 const SPAN = 20; // Numbers of which the largest is so many times the smallest are drawn by their logarithm.
 const FEW = 7; // Up to so many different numbers are ticks themselves.
 const REACH = 18; // Pixels from the pointer to a point.
 
-// From values to places from 0 to 1: by number, by the logarithm where numbers span much, by name else.
-function scaleOf(values, time = false) {
+// From values to places from 0 to 1: by number, by the logarithm where config values span much, by name else.
+function scaleOf(values, { time = false, group = null } = {}) {
   const numbers = values.every(finite);
   if (!numbers) {
     const names = [...new Set(values.map(shown))].sort();
@@ -21,7 +21,7 @@ function scaleOf(values, time = false) {
   }
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  const log = !time && low > 0 && high / low >= SPAN;
+  const log = group === "config" && low > 0 && high / low >= SPAN;
   const to = log ? Math.log10 : (value) => value;
   let [from, until] = [to(low), to(high)];
   const pad = (until - from) * 0.05 || Math.abs(from) * 0.05 || 0.5;
@@ -96,9 +96,11 @@ class Plots {
     this.redraw = () => {
       const y = ups.find((one) => one.key === this.picked.y) ?? ups[0];
       const x = acrosses.find((one) => one.key === this.picked.x) ?? acrosses[0];
-      const plots = [this.scatter(x, y, ups, acrosses)];
       const axes = [...varied, ...drawable].slice(0, MOST_AXES);
-      if (varied.length && axes.length > 2) plots.push(this.parallel(axes, y));
+      const both = varied.length > 0 && axes.length > 2;
+      PLOT.width = Math.max(400, (this.host.clientWidth || 1000) / (both ? 2 : 1) - 30);
+      const plots = [this.scatter(x, y, ups, acrosses)];
+      if (both) plots.push(this.parallel(axes, y));
       this.host.replaceChildren(...plots);
     };
     this.redraw();
@@ -119,7 +121,7 @@ class Plots {
     const pick = el("div", { class: "pick" }, this.choice("y", ups, y), "over", this.choice("x", acrosses, x));
     const host = el("div", { class: "plot", id: "scatter" }, pick);
     if (!rows.length) return fill(host, null, [el("p", { class: "empty" }, "Nothing to draw.")]);
-    const [across, up] = [scaleOf(rows.map(x.value), x.time), scaleOf(rows.map(y.value))];
+    const [across, up] = [scaleOf(rows.map(x.value), x), scaleOf(rows.map(y.value), y)];
     const [wide, high] = [PLOT.width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
     const points = rows.map((row) => ({
       row,
@@ -164,7 +166,7 @@ class Plots {
     const host = el("div", { class: "plot", id: "parallel" }, el("div", { class: "pick" }, `${visible(y.title)} by colour, ${rows.length} realizations`));
     if (!rows.length) return fill(host, null, [el("p", { class: "empty" }, "Nothing has all of these values.")]);
     const [left, right, top, high] = [44, 44, 26, PLOT.height - 44];
-    const scales = axes.map((one) => scaleOf(rows.map(one.value)));
+    const scales = axes.map((one) => scaleOf(rows.map(one.value), one));
     const placeX = (at) => left + ((PLOT.width - left - right) * at) / (axes.length - 1);
     const placeY = (at, value) => top + high * (1 - scales[at].place(value));
     const colour = scaleOf(rows.map(y.value));

@@ -21,7 +21,7 @@ from bridge.formats.store_path import STORE_DIR, base_name
 from bridge.store.layout import Store
 from bridge.store.locks import Holder, holder
 
-__all__ = ["last_logs", "logs_of", "running", "stamp", "tail"]
+__all__ = ["last_logs", "logged", "logs_of", "running", "stamp", "tail"]
 
 _LOCK = ".drv.lock"
 _LOG = re.compile(r"(?P<drv>[^/]+\.drv)-[0-9a-f]+\.log")
@@ -50,10 +50,11 @@ def stamp(store: Store) -> Hashable:
     found: list[tuple[str, int]] = []
     with contextlib.suppress(FileNotFoundError):
         found.append(("notes", os.stat(f"{store.root}/notes").st_ctime_ns))
-    with contextlib.suppress(FileNotFoundError), os.scandir(store.trace) as folders:
-        for one in folders:
-            with contextlib.suppress(FileNotFoundError):
-                found.append((one.name, one.stat().st_ctime_ns))
+    for layer in store.layers:
+        with contextlib.suppress(FileNotFoundError), os.scandir(layer.trace) as folders:
+            for one in folders:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((one.name, one.stat().st_ctime_ns))
     return hash(frozenset(found)), frozenset((drv, by.pid, by.since) for drv, by in running(store).items())
 
 
@@ -61,6 +62,14 @@ def logs_of(store: Store, drv: str) -> list[Path]:
     """The logs of a resolved derivation's runs, the newest first."""
     found = [(time, file) for _, file, time in _logs(store, {base_name(drv)})]
     return [file for _, file in sorted(found, reverse=True)]
+
+
+def logged(store: Store) -> set[str]:
+    """The resolved derivations of which there are logs."""
+    with contextlib.suppress(FileNotFoundError):
+        names = map(_LOG.fullmatch, os.listdir(store.logs))
+        return {f"{STORE_DIR}/{found['drv']}" for found in names if found is not None}
+    return set()
 
 
 def last_logs(store: Store, drvs: Collection[str]) -> dict[str, float]:

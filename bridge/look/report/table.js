@@ -95,17 +95,20 @@ class Table {
   later() {
     this.pending ??= requestAnimationFrame(() => {
       this.pending = undefined;
-      this.render();
+      this.render(0, true);
     });
   }
 
-  render(most = 0) {
+  // `most` lines from the first one if it is not 0; nothing if what is drawn may be `kept`, as it is what is in view.
+  render(most = 0, kept = false) {
     if (!this.table) return;
     const focused = this.body.contains(document.activeElement);
     const count = this.ordered.length;
     const inView = Math.ceil((this.host.clientHeight || 600) / this.height);
     const first = most ? 0 : Math.max(0, Math.min(Math.floor(this.host.scrollTop / this.height) - SPARE, count - inView));
     const last = Math.min(count, most || first + inView + 2 * SPARE);
+    if (kept && first === this.first && last === this.last) return;
+    [this.first, this.last] = [first, last];
     const space = (lines) =>
       lines > 0
         ? [el("tr", { class: "space", "aria-hidden": "true" }, el("td", { colspan: this.columns.length, style: `height:${lines * this.height}px` }))]

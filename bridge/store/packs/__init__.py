@@ -14,9 +14,34 @@ Unpacked by any `tar` it is a binary cache that Nix reads (`nix copy --from file
 The same content gives the same bytes. Around it there may be one xz or zstd frame.
 """
 
-from .contents import Contents, gather
-from .copy import copy
-from .unpack import Unpacked, look_into, unpack
-from .write import write_pack
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .contents import Contents, gather
+    from .read import Unpacked, look_into, unpack
+    from .transfer import copy
+    from .write import write_pack
 
 __all__ = ["Contents", "Unpacked", "copy", "gather", "look_into", "unpack", "write_pack"]
+
+# Imported at first use: who writes a pack needs nothing of what reads one.
+_HOME = {
+    "Contents": "contents",
+    "Unpacked": "read",
+    "copy": "transfer",
+    "gather": "contents",
+    "look_into": "read",
+    "unpack": "read",
+    "write_pack": "write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

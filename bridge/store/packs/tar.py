@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.formats.store_path import hash_part
+
 from .errors import PackError
 
-__all__ = ["END", "Member", "Reader", "header", "padding"]
+__all__ = ["END", "Member", "Reader", "header", "nar_name", "padding"]
 
 _BLOCK = 512
 _CHUNK = 1 << 20
@@ -38,6 +40,11 @@ def header(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = size, 0o444, 1
     return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def nar_name(path: str) -> str:
+    """The member that an object's archive is."""
+    return f"nar/{hash_part(path)}.nar"
 
 
 def padding(size: int) -> bytes:

@@ -22,7 +22,7 @@ from bridge.store.trace import Realization, is_genuine
 from .compress import compressor
 from .contents import Contents, Packed
 from .errors import PackError
-from .tar import END, header, padding
+from .tar import END, header, nar_name, padding
 
 __all__ = ["write_pack"]
 
@@ -106,11 +106,6 @@ def _parts(store: Store, contents: Contents) -> Iterator[_Part]:
         yield _Part(nar_name(info.path), info.nar_size, info.nar_hash.hex, _archive(one.real), info.path)
     for record in contents.records:
         yield from _record(store, record)
-
-
-def nar_name(path: str) -> str:
-    """The member that an object's archive is."""
-    return f"nar/{hash_part(path)}.nar"
 
 
 def narinfo_of(one: Packed) -> str:

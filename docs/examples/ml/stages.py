@@ -91,12 +91,12 @@ def evaluate(run, model=train.model, data=split.test, result=out("result.json"))
 
 
 # Rates against each other, by what the test rows say of the best model of each.
-RATES = (0.01, 0.03, 0.1, 0.3)
-sweep = [evaluate(model=train(rate=rate).model) for rate in RATES]
+RATES = [0.01, 0.03, 0.1, 0.3]
+sweep = [evaluate(model=train(rate=rate).model).result for rate in RATES]
 
 
 @stage(deterministic=True)
-def compare(results=[one.result for one in sweep], rates=list(RATES), table=out("table.csv")):
+def compare(results=sweep, rates=RATES, table=out("table.csv")):
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["rate", "accuracy", "loss"])
@@ -110,11 +110,11 @@ FOLDS = 5
 folded = []
 for fold in range(FOLDS):
     part = split(fold=fold, folds=FOLDS)
-    folded.append(evaluate(model=train(data=part.train).model, data=part.test))
+    folded.append(evaluate(model=train(data=part.train).model, data=part.test).result)
 
 
 @stage(deterministic=True)
-def cross_validation(run, results=[one.result for one in folded], summary=out("summary.json")):
+def cross_validation(run, results=folded, summary=out("summary.json")):
     from statistics import mean, stdev
 
     accuracies = [json.loads(path.read_text())["accuracy"] for path in results]

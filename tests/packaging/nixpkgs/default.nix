@@ -45,6 +45,7 @@ let
         "setuptools"
         "typer"
         "rich"
+        "markdown-it-py"
         "pynixutil"
         "cffi"
         "numpy"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bridge.store.layout import Store
 
 from .contents import Contents
-from .unpack import Unpacked, unpack
+from .read import Unpacked, unpack
 from .write import write_pack
 
 __all__ = ["copy"]

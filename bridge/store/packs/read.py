@@ -28,8 +28,7 @@ from bridge.store.verify import wrong_address
 
 from .compress import decompressed
 from .errors import PackError
-from .tar import Member, Reader, Stream
-from .write import nar_name
+from .tar import Member, Reader, Stream, nar_name
 
 __all__ = ["Unpacked", "look_into", "unpack"]
 
