@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nixpkgs import stand_in
 
 from bridge.nix.installation import Installation, find
-from nixpkgs import stand_in
 
 # Tests rewrite modules within a second, which Python's cached bytecode does not notice.
 sys.dont_write_bytecode = True

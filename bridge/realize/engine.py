@@ -14,29 +14,23 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation import Instantiated
 from bridge.formats.errors import BridgeError
-from bridge.formats.store_path import base_name
 from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import Builder, FetchRecipe, GitRecipe, PythonRecipe
+from bridge.stages.values import FetchRecipe, GitRecipe, PythonRecipe
 from bridge.store.durable import dead_temporaries
 from bridge.store.holds import hold, using
 from bridge.store.layout import Store
-from bridge.store.locks import Holder, try_lock
-from bridge.store.locks import holder as lock_holder
 from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization
 
 from .choosing import (
     Choice,
-    Pinned,
     candidates_of,
     matcher_of,
     missing_of,
@@ -46,13 +40,15 @@ from .choosing import (
     unused_indices,
 )
 from .errors import BuildError, Interrupted, MatchError, RealizeError
-from .events import Chosen, Failed, Finished, Note, Reporter, Skipped, Waiting
+from .events import Chosen, Failed, Finished, Note, Reporter, Skipped
 from .matchers import Candidate, apply, takes_many
+from .options import Asked, Options, asked_of
 from .places import Places
 from .schedule import CPU, Durations, Grant, Queue, machine
 from .sources import add_source
 from .task import Context, Task
-from .workers import ForkWorkers, default_jobs
+from .turns import Turns
+from .workers import ForkWorkers
 
 if TYPE_CHECKING:
     from .build_nix import NixBuilder
@@ -64,59 +60,6 @@ _POLL = 0.05
 _NIX_POLL = 0.3
 _NIX_CALLS = 4
 _GRACE = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to realize.
-
-    Parameters
-    ----------
-    jobs
-        How many runs and local builds at once.
-    keep_going
-        Whether to go on with what does not need a stage that failed.
-    builder
-        Where deterministic stages are built, unless they say so themselves.
-    rebuild
-        Names of stages that get new realizations, whatever is there.
-    more
-        Names of stages to how many realizations they get beyond those that there are.
-    redo
-        Realizations that are made once more, by the same seed.
-    previous
-        Names of stages to the realization that new ones go on from.
-    resources
-        What this machine has, where that is not what is found out: amounts by name.
-    executor_cache
-        Where large objects pass through to workers that see this folder but not the store.
-    dry_run
-        Whether to look only.
-    pinned
-        What is chosen of nodes of the plan, whatever the matchers say. A pinned
-        stage that is deterministic is made again where its result is gone.
-    keep_failed
-        Whether what a failed build or run worked in is kept, to be entered by `nixbridge debug --failed`.
-    debugger
-        Where Python's debugger is to look at a run that fails: `terminal`, a device, and `term`, its kind.
-    nix_options
-        Settings of Nix by name, for its builds.
-    """
-
-    jobs: int = field(default_factory=default_jobs)
-    keep_going: bool = False
-    builder: Builder = "auto"
-    rebuild: frozenset[str] = frozenset()
-    more: Mapping[str, int] = field(default_factory=dict)
-    redo: tuple[Realization, ...] = ()
-    previous: Mapping[str, Realization] = field(default_factory=dict)
-    resources: Mapping[str, int] = field(default_factory=dict)
-    executor_cache: Path | None = None
-    dry_run: bool = False
-    pinned: Mapping[Node, Pinned] = field(default_factory=dict)
-    keep_failed: bool = False
-    debugger: Mapping[str, str] | None = None
-    nix_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +122,7 @@ class _Engine:
     ) -> None:
         self._plan = plan
         self._options = options
+        self._asked = asked_of(plan, options)
         self._report = report
         self._context = Context(store, Places(store, nix), report, options.keep_failed, options.debugger)
         self._installation = nix
@@ -199,10 +143,9 @@ class _Engine:
         self._candidates_seen: dict[Node, tuple[Candidate, ...]] = {}
         self._failed: dict[Node, BridgeError] = {}
         self._lost: set[Node] = set()
-        self._blocked: dict[Node, float] = {}
         self._for_nix: list[Task] = []
         self._in_nix: set[Node] = set()
-        self._locks: dict[Node, ExitStack] = {}
+        self._turns = Turns(store, report)
         self._tried: set[Node] = set()
         self._runs: dict[Node, int] = {}
         self._kept: dict[Node, BuildError] = {}
@@ -211,7 +154,6 @@ class _Engine:
         self._durations = Durations(store)
         self._ways = self._durations.ways(plan)
         self._queue = Queue({**self._capacity(), **options.resources}, os.environ)
-        self._asked = _asked(plan, options)
 
     def _capacity(self) -> Mapping[str, int]:
         """What there is of each resource, where the runs are made."""
@@ -221,7 +163,6 @@ class _Engine:
     # ---------------------------------------------------------------------------------- the loop
 
     def run(self) -> Outcome:
-        self._refuse_rebuilds()
         if self._installation is not None and any(
             node.source is None and self._goes_to_nix(node) for node in self._plan.nodes
         ):
@@ -240,14 +181,6 @@ class _Engine:
             raise RealizeError(count, failures=failures)
         return Outcome(self._choices, self._pending, self._candidates_seen)
 
-    def _refuse_rebuilds(self) -> None:
-        for node in self._asked:
-            if node.stage.policy.deterministic:
-                raise RealizeError(
-                    f"the stage {node.name} is deterministic and has one result, so that it is not rebuilt",
-                    hint="this is for stages with many realizations; nixbridge check runs it again and compares",
-                )
-
     def _loop(self) -> None:
         while True:
             while self._ready:
@@ -259,9 +192,10 @@ class _Engine:
                 return
             self._start_runs()
             self._start_nix()
-            if not self._running and not self._blocked:
+            waiting = self._turns.waiting
+            if not self._running and not waiting:
                 return
-            timeout = _POLL if self._blocked else _NIX_POLL
+            timeout = _POLL if waiting else _NIX_POLL
             if self._running:
                 done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -270,8 +204,7 @@ class _Engine:
                     self._look_at_nix()
             else:
                 time.sleep(timeout)
-            for node in list(self._blocked):
-                self._ready.append(node)
+            self._ready.extend(self._turns.waiting)
 
     def _guard(self, node: Node) -> None:
         try:
@@ -308,7 +241,7 @@ class _Engine:
             self._look(node, self._look_at(node, resolved))
             return
         found, missing = self._try(node, resolved)
-        if any(missing) and self._lock(node, resolved):
+        if any(missing) and self._turns.take(node, resolved):
             # What another process did while we waited counts.
             found, missing = self._try(node, resolved)
             if any(missing):
@@ -399,7 +332,7 @@ class _Engine:
         return missing_of(node, found.candidates, tried=True)
 
     def _choose(self, node: Node, found: list[_Found]) -> None:
-        self._release(node)
+        self._turns.release(node)
         matcher = matcher_of(node)
         chosen = [one for each in found for one in apply(matcher, each.candidates) or []]
         candidates = [one for each in found for one in each.candidates]
@@ -419,38 +352,11 @@ class _Engine:
         self._count_down(node)
 
     def _count_down(self, node: Node) -> None:
-        self._blocked.pop(node, None)
+        self._turns.settle(node)
         for dependent in self._dependents[node]:
             self._open[dependent] -= 1
             if self._open[dependent] == 0 and dependent not in self._lost:
                 self._ready.append(dependent)
-
-    # -------------------------------------------------------------------------------- locks
-
-    def _lock(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
-        """Take the stage's locks; if another process has one, the node is looked at again soon."""
-        if node in self._locks:
-            return True
-        stack = ExitStack()
-        for name in sorted({base_name(one.path) for one in resolved}):
-            if not stack.enter_context(try_lock(self._context.store, name)):
-                break
-        else:
-            self._locks[node] = stack
-            self._blocked.pop(node, None)
-            return True
-        stack.close()
-        if node not in self._blocked:
-            self._blocked[node] = time.monotonic()
-            holder: Holder | None = lock_holder(self._context.store, name)
-            self._report(Waiting(node, str(holder) if holder else "another process"))
-        return False
-
-    def _release(self, node: Node) -> None:
-        self._blocked.pop(node, None)
-        held = self._locks.pop(node, None)
-        if held is not None:
-            held.close()
 
     # ---------------------------------------------------------------------------- starting
 
@@ -469,7 +375,7 @@ class _Engine:
         return self._installation is not None
 
     def _start(self, node: Node, found: Sequence[_Found], missing: Sequence[int]) -> None:
-        asked = self._asked.pop(node, _Asked())
+        asked = self._asked.pop(node, Asked())
         self._clean_up()
         if self._installation is not None and self._nix is None:
             # Imported late, like all that only a build needs: often there is nothing to build.
@@ -560,8 +466,8 @@ class _Engine:
                 if not all(used in nodes or used in self._choices for used in node.inputs):
                     continue
                 # In this order: what another process did before we had the lock counts.
-                if not self._lock(node, [node.instantiated]) or self._candidates(node, node.instantiated):
-                    self._release(node)
+                if not self._turns.take(node, [node.instantiated]) or self._candidates(node, node.instantiated):
+                    self._turns.release(node)
                     continue
                 group.append(Task(node, node.instantiated, ()))
                 nodes.add(node)
@@ -592,7 +498,7 @@ class _Engine:
             raise error
         if self._runs[node] == 0:
             if node in self._failed:
-                self._release(node)
+                self._turns.release(node)
             else:
                 self._ready.append(node)
 
@@ -641,12 +547,12 @@ class _Engine:
             elif isinstance(error, BridgeError) and all(used in self._choices for used in node.inputs):
                 self._fail(node, error)
             else:
-                self._release(node)
+                self._turns.release(node)
 
     def _fail(self, node: Node, error: BridgeError) -> None:
         # Other runs of the stage may still go on; then the last one of them releases it.
         if not self._runs.get(node):
-            self._release(node)
+            self._turns.release(node)
         if node in self._failed or isinstance(error, Interrupted):
             return
         self._failed[node] = error
@@ -656,7 +562,7 @@ class _Engine:
             for dependent in self._dependents[pending.popleft()]:
                 if dependent not in self._lost:
                     self._lost.add(dependent)
-                    self._release(dependent)
+                    self._turns.release(dependent)
                     self._report(Skipped(dependent, node))
                     pending.append(dependent)
 
@@ -684,9 +590,7 @@ class _Engine:
         self._executor.shutdown()
         if self._nix is not None:
             self._nix.close()
-        for held in self._locks.values():
-            held.close()
-        self._locks.clear()
+        self._turns.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -695,49 +599,6 @@ class _Found:
 
     resolved: Instantiated
     candidates: list[Candidate]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the user asks of a stage beyond what its policy does.
-
-    Parameters
-    ----------
-    count
-        How many realizations are made.
-    """
-
-    count: int = 0
-    redo: tuple[Realization, ...] = ()
-    previous: Realization | None = None
-
-
-def _asked(plan: Plan, options: Options) -> dict[Node, _Asked]:
-    """What is asked of each stage.
-
-    Raises
-    ------
-    TargetError
-        For a name that no stage has.
-    RealizeError
-        For a realization that is of none of the plan's stages.
-    """
-    found: dict[Node, _Asked] = {}
-    for name in (*options.rebuild, *options.more, *options.previous, *(one.stage for one in options.redo)):
-        for node in plan.named(name):
-            redo = tuple(one for one in options.redo if one.stage_drv == node.path)
-            count = options.more.get(name, node.stage.policy.realizations if name in options.rebuild else len(redo))
-            if name in options.previous:
-                count = max(count, 1)
-            if count:
-                found[node] = _Asked(count, redo, options.previous.get(name))
-    for one in options.redo:
-        if not any(one in asked.redo for asked in found.values()):
-            raise RealizeError(
-                f"the realization {one.id} is of another derivation of the stage {one.stage}",
-                hint="its code, its config or its inputs have changed since",
-            )
-    return found
 
 
 def _elsewhere(executor: Executor, store: Store, options: Options) -> Elsewhere:

@@ -199,7 +199,10 @@ def _synchronised(
             ("DELETE FROM records WHERE folder = ? AND id = ?", gone),
             ("DELETE FROM folders WHERE folder = ?", ((name,) for name in left)),
             ("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", new),
-            ("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", ((name, *at) for name, at in sorted(scan.changed.items()))),
+            (
+                "INSERT OR REPLACE INTO folders VALUES (?, ?, ?)",
+                ((name, *at) for name, at in sorted(scan.changed.items())),
+            ),
         )
     return found, [error for errors in bad.values() for error in errors]
 

@@ -26,7 +26,13 @@ let
     inherit name uses;
     system = "x86_64-linux";
     builder = "/bin/sh";
-    args = [ "-c" "echo '@nix { \\"action\\": \\"setPhase\\", \\"phase\\": \\"${phase}\\" }' >&2; echo ${name} says so >&2; i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo hi > $out" ];
+    args = [
+      "-c"
+      (
+        "echo '@nix { \\"action\\": \\"setPhase\\", \\"phase\\": \\"${phase}\\" }' >&2; echo ${name} says so >&2; "
+        + "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo hi > $out"
+      )
+    ];
   };
 in slow "tool-1" "installPhase" (slow "inner-1" "unpackPhase" "")
 ''')
@@ -141,7 +147,8 @@ def test_downloads_are_told_with_their_sizes(
 ) -> None:
     (project / "big.nix").write_text(
         'derivation { name = "big"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" '
-        '"i=0; while [ $i -lt 3000 ]; do echo $i-0123456789-0123456789-0123456789-0123456789; i=$((i+1)); done > $out" ]; }'
+        '"i=0; while [ $i -lt 3000 ]; do echo $i-0123456789-0123456789-0123456789-0123456789; i=$((i+1)); done > $out" '
+        "]; }"
     )
     (project / "stages.py").write_text(
         'from bridge import host, nix, shell\nbusybox = host("busybox")\nbig = nix("./big.nix")\n'
