@@ -41,7 +41,7 @@ def main() -> int:
     chosen: dict[str, list[str]] = {}
     for node, choice in outcome.choices.items():
         # Of two policies for one stage, what the one that takes most has chosen.
-        chosen[node.name] = max(chosen.get(node.name, []), [one.id for one in choice.chosen], key=len)
+        chosen[node.label] = max(chosen.get(node.label, []), [one.id for one in choice.chosen], key=len)
     print(json.dumps(chosen, sort_keys=True))
     return 0
 

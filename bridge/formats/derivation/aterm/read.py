@@ -252,6 +252,9 @@ def _take_apart(data: bytes) -> tuple[list[str], str]:
         return strings, ""
     if quoted or odd:
         strings = end.join(strings).replace(quote, '"').replace(other, "").split(end)
+    if odd:
+        # Bytes of one character that an escape stood between are together now.
+        strings = [one.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for one in strings]
     return strings, '"'.join(between)
 
 
