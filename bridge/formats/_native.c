@@ -1,7 +1,8 @@
-/* The two inner loops that Python can not do fast enough. Everything here has a twin in Python, which
-   serves where there was no compiler: bridge/formats/derivation/aterm/read.py, bridge/formats/nar/writer.py.
+/* The inner loops that Python can not do fast enough. Everything here has a twin in Python, which serves where
+   there was no compiler: bridge/formats/derivation/aterm/read.py, …/show.py, bridge/formats/nar/writer.py.
 
    take_apart(data)                      the strings of an ATerm, and what is left with a mark for each
+   take_apart_escaped(data)              the same as bytes, the strings with their escapes; None for what is unusual
    archive_files(folder, names, buffer, canonical)
                                          the archive of small files of a folder, as far as they fit a buffer
 */
@@ -90,6 +91,51 @@ done:
     Py_XDECREF(strings);
     PyMem_Free(left);
     PyMem_Free(scratch);
+    return result;
+}
+
+/* Usual are no control characters, and no escapes but those that Nix writes. */
+static PyObject *take_apart_escaped(PyObject *Py_UNUSED(module), PyObject *data) {
+    char *text;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(data, &text, &size) < 0) return NULL;
+    const char *at = text, *end = text + size, *start = NULL;
+    char *left = PyMem_Malloc(size + 1), *to = left;
+    PyObject *strings = PyList_New(0), *result = NULL;
+    if (!left || !strings) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (; at < end; at++) {
+        if ((unsigned char)*at < 32) goto unusual;
+        if (*at == '"') {
+            if (start) {
+                PyObject *string = PyBytes_FromStringAndSize(start, at - start);
+                if (!string || PyList_Append(strings, string) < 0) {
+                    Py_XDECREF(string);
+                    goto done;
+                }
+                Py_DECREF(string);
+                start = NULL;
+            } else {
+                *to++ = '"';
+                start = at + 1;
+            }
+        } else if (!start) {
+            *to++ = *at;
+        } else if (*at == '\\' && (++at == end || !strchr("\\\"nrt", *at) || !*at)) {
+            goto unusual;
+        }
+    }
+    if (!start) {
+        result = Py_BuildValue("Oy#", strings, left, (Py_ssize_t)(to - left));
+        goto done;
+    }
+unusual:
+    result = Py_NewRef(Py_None);
+done:
+    Py_XDECREF(strings);
+    PyMem_Free(left);
     return result;
 }
 
@@ -217,6 +263,9 @@ static PyObject *archive_files(PyObject *Py_UNUSED(module), PyObject *args) {
 static PyMethodDef methods[] = {
     {"take_apart", take_apart, METH_O,
      "take_apart(data: bytes) -> tuple[list[str], str]\n\nThe strings of an ATerm, and the rest with a mark for each."},
+    {"take_apart_escaped", take_apart_escaped, METH_O,
+     "take_apart_escaped(data: bytes) -> tuple[list[bytes], bytes] | None\n\n"
+     "The same with the escapes left in; None for what Nix does not write."},
     {"archive_files", archive_files, METH_VARARGS,
      "archive_files(folder: int, names: bytes, buffer: bytearray, canonical: bool) -> tuple[int, int, int]\n\n"
      "Archive files of a folder; how many were, how much of the buffer is used, and why the next one was not."},

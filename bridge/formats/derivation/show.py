@@ -24,6 +24,11 @@ from .closure import contents, derivation_name, parsed
 from .json import STRUCTURED, JsonFormat, to_json
 from .types import Derivation, Fixed
 
+try:
+    from bridge.formats import _native
+except ImportError:  # there was no compiler: the same in Python
+    _native = None  # type: ignore[assignment]
+
 __all__ = ["show_closure"]
 
 
@@ -173,20 +178,11 @@ def _any(drv: Derivation, layout: _Layout) -> tuple[Iterable[bytes], bytes]:
 
 def _usual(path: str, data: bytes, layout: _Layout) -> tuple[Iterable[bytes], bytes] | None:
     """The same for the bytes of a usual derivation, or None."""
-    if len(data.translate(None, _CONTROL)) != len(data) or not (data.isascii() or _is_text(data)):
+    apart = take_apart(data) if data.isascii() or _is_text(data) else None
+    shape = _SHAPE.fullmatch(apart[1]) if apart is not None else None
+    if apart is None or shape is None:
         return None
-    backslashes, escapes = b"\\\\" in data, b"\\" in data
-    if backslashes:
-        data = data.replace(b"\\\\", _BACKSLASH * 2)
-    if escapes:
-        data = data.replace(b'\\"', b"\\" + _QUOTE)
-        if _OTHER_ESCAPE.search(data):
-            return None
-    parts = data.split(b'"')
-    shape = _SHAPE.fullmatch(b'"'.join(parts[::2]))
-    if shape is None:
-        return None
-    strings = parts[1::2]
+    strings = apart[0]
     output_marks, input_marks, source_marks, arg_marks = shape.groups()
     at = 4 * output_marks.count(b"(")
     outputs = _outputs(path, strings[:at], layout)
@@ -218,10 +214,27 @@ def _usual(path: str, data: bytes, layout: _Layout) -> tuple[Iterable[bytes], by
         or (layout.shape.lifted and STRUCTURED.encode() in keys)
     ):
         return None
-    text = _text(path, outputs, shown, sources, system, builder, args, env, layout)
-    if escapes:
-        text = text.replace(_QUOTE, b'"')
-    return inputs, text.replace(_BACKSLASH, b"\\") if backslashes else text
+    return inputs, _text(path, outputs, shown, sources, system, builder, args, env, layout)
+
+
+def _take_apart(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """The strings with their escapes, and what is left with a mark for each; None for what is not usual."""
+    if len(data.translate(None, _CONTROL)) != len(data):
+        return None
+    if b"\\" in data:
+        data = data.replace(b"\\\\", _BACKSLASH * 2).replace(b'\\"', b"\\" + _QUOTE)
+        if _OTHER_ESCAPE.search(data):
+            return None
+    parts = data.split(b'"')
+    strings = parts[1::2]
+    if len(parts) % 2 == 0:
+        return None
+    if b"\\" in data or _BACKSLASH in data:
+        strings = [one.replace(_QUOTE, b'"').replace(_BACKSLASH, b"\\") for one in strings]
+    return strings, b'"'.join(parts[::2])
+
+
+take_apart = _take_apart if _native is None else _native.take_apart_escaped
 
 
 def _is_text(data: bytes) -> bool:

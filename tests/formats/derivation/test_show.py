@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,17 @@ from tests.formats.strategies import derivations, unicode
 
 PATH = f"/nix/store/{'0' * 32}-x.drv"
 shapes = pytest.mark.parametrize("shape", FORMATS)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["native", "python"])
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What takes a text apart: the extension, and what takes its place without a compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(show_module, "take_apart", show_module._take_apart)
+        elif show_module._native is None:
+            pytest.skip("there was no compiler when nixbridge was installed")
+        yield
 
 
 def plainly(closure: Mapping[str, Derivation], shape: str) -> str:
