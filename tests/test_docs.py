@@ -204,6 +204,67 @@ def test_a_tutorial_prints_what_it_says(name: str, docs: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+_MASKS = (
+    (re.compile(r"\b[0-9a-df-np-sv-z]{32}\b"), "DIGEST"),
+    (re.compile(r"\b[01][0-9a-df-np-sv-z]{15}\b"), "ID"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "SHA256"),
+    (re.compile(r"\d+(\.\d+)?(e-?\d+)?"), "N"),
+    (re.compile(r"N (s|min|h) ago|N (ms|s|min)\b"), "TIME"),
+    (re.compile(r"[ \t]+"), " "),
+)
+"""What another run, and another machine's arithmetic, gives otherwise."""
+
+
+def masked(text: str) -> str:
+    for pattern, word in _MASKS:
+        text = pattern.sub(word, text)
+    return trimmed(text)
+
+
+@pytest.mark.nix
+def test_the_pages_on_asking_and_walking_print_what_they_say(tmp_path: Path) -> None:
+    if shutil.which("busybox") is None:
+        pytest.skip("the example's tools are a static busybox: apt-get install busybox-static")
+    folder = tmp_path / "digits"
+    shutil.copytree(ROOT / "docs/examples/digits", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "NIXBRIDGE_STORE": str(tmp_path / "store"),
+        "NIX_REMOTE": f"local?root={tmp_path}/nix",
+        "LANG": "C.UTF-8",
+        "COLUMNS": "120",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+    def run(command: list[str], typed: str = "", stderr: int = subprocess.STDOUT) -> str:
+        pipe = subprocess.PIPE
+        done = subprocess.run(
+            command, cwd=folder, env=environment, input=typed.encode(), stdout=pipe, stderr=stderr, check=False
+        )
+        return done.stdout.decode()
+
+    try:
+        for setting in ("train.rate=0.1", "train.rate=0.05"):
+            assert "report" in run(["nixbridge", "realize", "stages.py:report", "--set", setting])
+        for page in ("asking", "walking"):
+            for language, block in _BLOCK.findall((ROOT / f"docs/{page}.md").read_text()):
+                shown = ""
+                if language == "console":
+                    for line in block.splitlines():
+                        if line.startswith("$ "):
+                            shown += f"{line}\n{run(['sh', '-c', line.removeprefix('$ ')])}"
+                else:
+                    assert language == "pycon"
+                    lines = [line for line in block.splitlines() if line.startswith(">>> ")]
+                    typed = "".join(f"print({line!r})\n{line.removeprefix('>>> ')}\n" for line in lines)
+                    shown = run([sys.executable, "-i", "-q"], typed, subprocess.DEVNULL)
+                # Of two that run at once either may begin first.
+                assert sorted(masked(shown).splitlines()) == sorted(masked(block).splitlines())
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", tmp_path], check=False)
+
+
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 

@@ -88,8 +88,10 @@ def ls_command(
 
 
 def is_module(store: Store, name: str) -> bool:
-    """Whether a name that is neither a stage nor an id is a Python module's."""
-    if any(one.id.startswith(name.partition("^")[0]) for one in listed(store)):
+    """Whether a name that is neither a stage, a tag nor an id is a Python module's."""
+    from bridge.store.roots import tagged
+
+    if tagged(store, name) is not None or any(one.id.startswith(name.partition("^")[0]) for one in listed(store)):
         return False
     try:
         return importlib.util.find_spec(name) is not None

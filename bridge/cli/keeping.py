@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption,
 from .referring import ground_of, is_target, one_entry
 from .render import print_json, size, table
 from .setting import find_nix, open_located, realization_named
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["du_command", "keep_command", "link_command", "make_links", "tag_command"]
 
@@ -207,25 +204,27 @@ def du_command(
 
 
 def named_objects(store: Store, references: list[str]) -> tuple[set[roots.Named], list[str]]:
-    """The realizations and the objects without one that ids, tags and paths name.
+    """The realizations and the objects without one that ids, tags and paths name, for who drops them.
 
     Raises
     ------
     TargetError
-        For what names nothing.
+        For what names nothing, or a stage.
     """
-    from bridge.store.catalogue import entries
+    from bridge.look.references import one_named, refuse_stage
 
+    ground = ground_of(store)
     named: set[roots.Named] = set()
     objects = []
     for reference in references:
         is_file = "/" in reference and not reference.startswith(STORE_DIR)
         path = roots.object_at(store, str(Path(reference).resolve()) if is_file else reference)
         if path is None:
-            one = realization_named(store, reference)
+            refuse_stage(ground, reference)
+            one = one_named(ground, reference)
             named.add((one.drv, one.id))
             continue
-        owners = [(one.drv, one.id) for one in entries(store) if path in one.outputs.values()]
+        owners = [(one.drv, one.id) for one in ground.makers(path)]
         named.update(owners)
         if not owners:
             if not store.is_valid(path):

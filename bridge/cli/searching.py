@@ -132,7 +132,11 @@ def _print_files(ground: Ground, found: Sequence[Entry], pattern: str, json: boo
 
 def history_command(
     stage: Annotated[
-        str, typer.Argument(metavar="STAGE|TARGET", help="A stage's name, or a target with a stage: FILE.py:STAGE.")
+        str,
+        typer.Argument(
+            metavar="STAGE|TARGET|REF",
+            help="A stage's name, a target with a stage: FILE.py:STAGE, or an id, tag or path: of its stage.",
+        ),
     ],
     where: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help="As of find; repeatable.")] = None,
     sort: SortOption = None,
@@ -165,7 +169,8 @@ def history_command(
     name, chosen = _chosen(opened, stage, settings, store, builder)
     every = listed(opened, name, sizes=True)
     if not every:
-        raise _no_stage(ground, name)
+        name = _stage_of(ground, name)
+        every = listed(opened, name, sizes=True)
     found = select(ground, Query(where=tuple(where or ())), every)
     marked = used_ids(ground, found) if chosen is None else chosen
     history = history_of(ground, found, marked, notes(opened))
@@ -198,12 +203,11 @@ def _chosen(
     return names.pop(), {one.id for choice in choices for one in choice.chosen}
 
 
-def _no_stage(ground: Ground, name: str) -> TargetError:
-    from difflib import get_close_matches
+def _stage_of(ground: Ground, reference: str) -> str:
+    """The stage of the realization that an id, a tag or a path names."""
+    from bridge.look.references import one_named
 
-    near = get_close_matches(name, ground.stages(), 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "nixbridge ls lists what there is"
-    return TargetError(f"there is no realization of a stage {name!r} in the store {ground.store.root}", hint=hint)
+    return one_named(ground, reference).stage
 
 
 def _ordered(history: History, sort: str | None, limit: int | None) -> list[Line]:

@@ -51,7 +51,13 @@ def configs_of(ground: Ground, drvs: Collection[str]) -> dict[str, Mapping[str, 
 
 
 def uses_of(ground: Ground, drvs: Collection[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each of these derivations that is there, with the digests of the objects that it uses."""
+    """Each of these derivations that is there, with the digests of the objects that it uses.
+
+    Parameters
+    ----------
+    drvs
+        All that have realizations: what is known of others is forgotten.
+    """
     for base, data, _ in _known(ground, drvs, "uses"):
         yield f"{STORE_DIR}/{base}", data.decode().split()
 
@@ -68,6 +74,10 @@ def _known(ground: Ground, drvs: Collection[str], column: str) -> list[_Row]:
         if new:
             summed = [(base, one, _sum(base, one), two, _sum(base, two)) for base, one, two in new]
             write(cache, ("INSERT OR REPLACE INTO given VALUES (?, ?, ?, ?, ?)", summed))
+        if column == "uses":
+            others = [row for row in cache.execute("SELECT base FROM given") if row[0] not in wanted]
+            if others:
+                write(cache, ("DELETE FROM given WHERE base = ?", others))
         return rows + [(base, config if column == "config" else uses, 0) for base, config, uses in new]
 
     return with_cache(cache_file(ground.store, _FILE), _SCHEMA, ask)

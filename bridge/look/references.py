@@ -23,7 +23,7 @@ from bridge.store.roots import tagged
 
 from .ground import Ground
 
-__all__ = ["Reference", "named", "one_named"]
+__all__ = ["Reference", "named", "one_named", "refuse_stage"]
 
 _LINKS = 40
 
@@ -97,6 +97,25 @@ def one_named(ground: Ground, reference: str | os.PathLike[str]) -> Entry:
     if not whole:
         raise TargetError(f"no realization gave {found.object}", hint="it is a source, or its records are elsewhere")
     return whole[-1]
+
+
+def refuse_stage(ground: Ground, reference: str) -> None:
+    """For what drops realizations: a stage's name stands for none of them, where its newest one might be meant.
+
+    Raises
+    ------
+    TargetError
+        If the reference is a stage's name, and no tag.
+    """
+    if "/" in reference or os.path.islink(reference) or tagged(ground.store, reference) is not None:
+        return
+    count = len(ground.of_stage(reference))
+    if count:
+        raise TargetError(
+            f"{reference} is a stage with {count} realization{'s' if count > 1 else ''}, not one of them",
+            hint=f"nixbridge history {reference} lists their ids; "
+            f"nixbridge gc --stage {reference} --keep-last N (or --keep-best N:METRIC) drops all others",
+        )
 
 
 def _at(ground: Ground, text: str) -> Reference:

@@ -181,9 +181,14 @@ class _Asked:
         stage, inputs = self._differences(node, last)
         own = stage.own.changes or stage.own.code or stage.lost or not inputs
         reason: Reason = "realized" if choice is not None else "changed" if own else "input"
-        text = (
-            "" if stage.own or stage.lost or inputs else f"nixbridge derivation diff {last.drv} {node.path} says more"
-        )
+        text = ""
+        if not (stage.own or stage.lost):
+            waits_for = list(dict.fromkeys(one.node.label for one in inputs if one.node is not None))
+            text = (
+                f"it waits for {', '.join(waits_for)}; if that gives what it gave before, what there is counts"
+                if inputs
+                else f"nixbridge derivation diff {last.drv} {node.path} says more"
+            )
         return Because(node, reason, missing, text, last, stage, inputs, tuple(self._host(node, last)))
 
     # ------------------------------------------------------------ the derivation is known to the trace
@@ -206,8 +211,6 @@ class _Asked:
         reason: Reason = "count"
         if gone:
             said.append(f"the bytes of {_ids(gone)} are gone")
-        if local:
-            said.append(f"{_ids(local)} by the local builder {_do(local)} not count where Nix builds")
         if len(there) > len(whole):
             said.append(f"{len(there) - len(whole)} failed or were interrupted")
         if len(candidates) >= wanted:
@@ -218,7 +221,11 @@ class _Asked:
             except MatchError as error:
                 said.append(error.message)
         else:
-            said.insert(0, f"{wanted} realizations are wanted, there {_are(len(candidates))}")
+            if local:
+                only = "" if gone or candidates else "only "
+                said.append(f"there is {only}{_ids(local)} of the local builder, and Nix builds it now")
+            if candidates or not local:
+                said.insert(0, f"{wanted} realizations are wanted, there {_are(len(candidates))}")
             if not candidates:
                 reason = "gone" if gone else "builder" if local else "failed"
         return Because(node, reason, missing, "; ".join(said), there[-1])
@@ -288,6 +295,15 @@ class _Asked:
                 yield ChangedInput(change, "path", now, old)
             else:
                 yield self._other(change, now, old)
+        seen = {used for _, used in waiting}
+        for name, uses in parts_of(node.derivation).inputs.items():
+            for use in uses:
+                waited = nodes.get(use.object)
+                if waited is not None and waited in self.outcome.pending and waited not in seen:
+                    # Its path is known before it is built, and is the one that it had: nothing differs.
+                    seen.add(waited)
+                    old = self.ground.maker(use.object, last.started)
+                    yield ChangedInput(InputChange(name, use, use), "pending", waited, old)
 
     def _other(self, change: InputChange, used: Node | None, old: Entry | None) -> ChangedInput:
         """An input that is there, and is another object than before."""
@@ -338,10 +354,6 @@ def _chosen(choice: Choice) -> str:
 def _ids(found: list[Entry]) -> str:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(one.id for one in found[:3]) + more
-
-
-def _do(found: list[Entry]) -> str:
-    return "does" if len(found) == 1 else "do"
 
 
 def _are(count: int) -> str:

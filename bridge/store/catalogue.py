@@ -32,7 +32,7 @@ from .info import find_info
 from .layout import Store
 from .trace import Realization, ids_of, read_file, record_names
 
-__all__ = ["Entry", "damaged", "entries", "near_ids"]
+__all__ = ["Entry", "damaged", "entries", "near_ids", "no_cycle_search"]
 
 _FILE = "catalogue-2"
 """Whoever changes what a column or a field means counts the number up."""
@@ -105,7 +105,7 @@ def entries(
         found, bad = _synchronised(layer, cache, drv and base_name(drv), stage, on_progress)
         return _sized(store, cache, found) if sizes else found, bad
 
-    with _no_collecting():
+    with no_cycle_search():
         found, bad = with_cache(cache_file(store, _FILE), _SCHEMA, partial(ask, store.own))
         for layer in store.lower:
             known = {one.id for one in found}
@@ -378,7 +378,7 @@ def _size(store: Store, one: Entry) -> int | None:
 
 
 @contextlib.contextmanager
-def _no_collecting() -> Iterator[None]:
+def no_cycle_search() -> Iterator[None]:
     """Without looking for cycles among a million new values, none of which has one."""
     if not gc.isenabled():
         yield

@@ -123,12 +123,12 @@ def _sweep(
     sweep = Sweep(objects=in_order(graph.inventory, (before.objects | wanted) - after.objects))
     for number in named:
         one = graph.entries[number]
-        folder = store.trace / base_name(one.drv)
-        sweep.records.append(folder / f"{one.id}.json")
+        folder = f"{store.trace}/{base_name(one.drv)}"
+        sweep.records.append(f"{folder}/{one.id}.json")
         sweep.folders.append(folder)
         if one.log is not None:
-            sweep.files.append(store.logs / one.log)
+            sweep.files.append(f"{store.logs}/{one.log}")
         if one.runner == "nix":
             names = map(base_name, one.outputs.values())
-            sweep.files += [store.roots / f"nix-{name}" for name in names if goes.issuperset(graph.by_output[name])]
+            sweep.files += [f"{store.roots}/nix-{name}" for name in names if goes.issuperset(graph.by_output[name])]
     return sweep

@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from bridge.formats.store_path import STORE_DIR, base_name
 
-from .catalogue import Entry, entries
+from .catalogue import Entry, entries, no_cycle_search
 from .errors import StoreError
 from .holds import collecting, held_paths
 from .inventory import Inventory, take_inventory
@@ -35,13 +36,12 @@ from .rubbish import RubbishKind, Situation, rubbish
 from .sweep import Sweep, in_order, reclaimable, remove, take_out
 from .trace import ids_of, record_names
 
-__all__ = ["Collected", "Item", "collect", "load_graph", "rooted"]
+__all__ = ["Collected", "Item", "collect", "load_graph", "preview", "rooted", "wanted_by"]
 
 Kind = Literal["realization", "object"] | RubbishKind
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """Something that goes.
 
     Parameters
@@ -89,24 +89,46 @@ def collect(
     DiskError
         If the disk refuses.
     """
-    store = store.own
     policy = policy or Policy()
-    finish_optimising(store)
     if dry_run:
-        sweep, found = _find(store, policy, lambda: load_graph(store, on_progress=on_progress))
-        places = [store.real_path(f"{STORE_DIR}/{name}") for name in sweep.objects]
-        return replace(found, freed=reclaimable([*places, *sweep.trees, *sweep.files]))
+        return preview(store, policy, on_progress=on_progress)[0]
+    store = store.own
+    finish_optimising(store)
     # Caches are made before anybody has to wait for us.
     load_graph(store, on_progress=on_progress)
-    with collecting(store):
-        sweep, found = _find(store, policy, lambda: load_graph(store, exact=True))
+    with no_cycle_search(), collecting(store):
+        found = _find(store, policy, lambda: load_graph(store, exact=True))
+        sweep = _sweep(store, found)
         size = reclaimable(sweep.files)
         trees = take_out(store, sweep)
     for name in left_locks(store):
         # Whoever gives a lock back removes its file.
         with contextlib.suppress(StoreError), try_lock(store, name):
             pass
-    return replace(found, freed=size + remove(trees))
+    return _collected(found, size + remove(trees))
+
+
+def preview(
+    store: Store, policy: Policy, *, on_progress: Callable[[int, int], object] = lambda done, count: None
+) -> tuple[Collected, Graph]:
+    """What `collect` would do, and the graph of all that is there.
+
+    Raises
+    ------
+    StoreError
+        If a record, an info file or a root can not be read.
+    """
+    store = store.own
+    finish_optimising(store)
+    with no_cycle_search():
+        found = _find(store, policy, lambda: load_graph(store, on_progress=on_progress))
+        names = found.graph.inventory.names
+        objects = str(store.objects)
+        places = [f"{objects}/{names[row]}" for row in found.objects]
+        places += _logs(store, found.realizations)
+        return _collected(
+            found, reclaimable([*places, *found.dead, *(place for _, place in found.rubbish)])
+        ), found.graph
 
 
 def load_graph(
@@ -155,12 +177,36 @@ def _as_on_disk(store: Store, found: list[Entry]) -> list[Entry]:
 
 def rooted(graph: Graph, found: Iterable[Root]) -> tuple[set[int], set[str]]:
     """What roots keep: numbers of realizations, and base names of objects."""
-    numbers = {(one.drv, one.id): number for number, one in enumerate(graph.entries)}
-    kept = {numbers[named] for root in found for named in root.realizations if named in numbers}
+    named = {one for root in found for one in root.realizations}
+    numbers = (graph.by_id.get(identity) for _, identity in named)
+    kept = {number for number in numbers if number is not None}
+    kept = {number for number in kept if (graph.entries[number].drv, graph.entries[number].id) in named}
     return kept, {base_name(path) for root in found for path in root.objects}
 
 
-def _find(store: Store, policy: Policy, load: Callable[[], Graph]) -> tuple[Sweep, Collected]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What goes.
+
+    Parameters
+    ----------
+    realizations
+        Oldest first.
+    objects
+        Rows of the inventory.
+    dead
+        Files of processes that are gone.
+    """
+
+    graph: Graph
+    needed: Needed
+    realizations: list[Entry]
+    objects: list[int]
+    rubbish: list[tuple[RubbishKind, Path]]
+    dead: list[Path]
+
+
+def _find(store: Store, policy: Policy, load: Callable[[], Graph]) -> _Found:
     """What goes. Bytes are listed before the objects: what is registered meanwhile is no rubbish."""
     held, dead = held_paths(store)
     lying = os.listdir(store.objects)
@@ -168,33 +214,50 @@ def _find(store: Store, policy: Policy, load: Callable[[], Graph]) -> tuple[Swee
     kept, objects = rooted(graph, roots(store))
     for name in held:
         kept.update(graph.by_output.get(name, ()))
-    needed = _needed(graph, policy, kept, objects | held)
-    inventory = graph.inventory
+    needed = wanted_by(graph, policy, kept, objects | held, time.time())
     gone = [one for number, one in enumerate(graph.entries) if number not in needed.realizations]
-    rows = [row for row in range(len(inventory.sizes)) if row not in needed.objects]
-    stays = {base_name(graph.entries[number].drv) for number in needed.realizations}
+    rows = [row for row in range(len(graph.inventory.sizes)) if row not in needed.objects]
+    others = list(rubbish(Situation(store, graph, needed, lying, held, policy.older_than)))
+    return _Found(graph, needed, gone, rows, others, dead)
+
+
+def _sweep(store: Store, found: _Found) -> Sweep:
+    stays = {base_name(found.graph.entries[number].drv) for number in found.needed.realizations}
     sweep = Sweep(
-        [store.trace / base_name(one.drv) / f"{one.id}.json" for one in gone],
-        in_order(inventory, rows),
-        files=[*dead, *(store.logs / one.log for one in gone if one.log is not None)],
-        folders=[store.trace / name for name in _folders(store) if name not in stays],
+        [f"{store.trace}/{base_name(one.drv)}/{one.id}.json" for one in found.realizations],
+        in_order(found.graph.inventory, found.objects),
+        files=[*map(str, found.dead), *_logs(store, found.realizations)],
+        folders=[f"{store.trace}/{name}" for name in _folders(store) if name not in stays],
     )
-    items = [Item("realization", one.id, _size(inventory, one), one.stage) for one in gone]
-    items += [Item("object", name, inventory.sizes[inventory.rows[name]]) for name in sweep.objects]
-    for kind, place in rubbish(Situation(store, graph, needed, lying, held, policy.older_than)):
-        (sweep.files if kind in ("log", "root", "cache") else sweep.trees).append(place)
-        items.append(Item(kind, place.name))
-    return sweep, Collected(tuple(items), 0, sum(inventory.sizes[row] for row in needed.objects))
+    for kind, place in found.rubbish:
+        if kind in ("log", "root", "cache"):
+            sweep.files.append(str(place))
+        else:
+            sweep.trees.append(place)
+    return sweep
 
 
-def _needed(graph: Graph, policy: Policy, kept: set[int], objects: set[str]) -> Needed:
+def _logs(store: Store, realizations: Iterable[Entry]) -> list[str]:
+    return [f"{store.root}/logs/{one.log}" for one in realizations if one.log is not None]
+
+
+def _collected(found: _Found, freed: int) -> Collected:
+    inventory = found.graph.inventory
+    names, sizes = inventory.names, inventory.sizes
+    items = [Item("realization", one.id, _size(inventory, one), one.stage) for one in found.realizations]
+    items += [Item("object", names[row], sizes[row]) for row in found.objects]
+    items += [Item(kind, place.name) for kind, place in found.rubbish]
+    return Collected(tuple(items), freed, sum(map(sizes.__getitem__, found.needed.objects)))
+
+
+def wanted_by(graph: Graph, policy: Policy, kept: set[int], objects: set[str], now: float) -> Needed:
+    """What a policy leaves, with what it needs; realizations and objects (base names) that roots keep among it."""
     listed = graph.entries
-    superseded = {number for number in _superseded(listed) if number not in kept}
-    may_go = droppable(policy, listed, time.time())
-    every = frozenset(range(len(listed))) - superseded
+    may_go = droppable(policy, listed, now)
+    every = set(range(len(listed))).difference(_superseded(listed))
 
     def without(numbers: Iterable[int]) -> Needed:
-        return graph.needed(sorted(kept | every.difference(numbers)), objects)
+        return graph.needed(kept | every.difference(numbers), objects)
 
     if policy.max_size is None:
         return without(may_go)
@@ -206,14 +269,15 @@ def _needed(graph: Graph, policy: Policy, kept: set[int], objects: set[str]) -> 
     return without(fitted(may_go, size_without, policy.max_size))
 
 
-def _superseded(listed: Iterable[Entry]) -> list[int]:
+def _superseded(listed: Sequence[Entry]) -> list[int]:
     """What is left of interrupted runs that have been finished since."""
-    done = {(one.drv, one.index) for one in listed if one.result == "done"}
-    return [number for number, one in enumerate(listed) if one.result == "partial" and (one.drv, one.index) in done]
+    partial = [number for number, one in enumerate(listed) if one.result == "partial"]
+    done = {(one.drv, one.index) for one in listed if one.result == "done"} if partial else set()
+    return [number for number in partial if (listed[number].drv, listed[number].index) in done]
 
 
 def _size(inventory: Inventory, one: Entry) -> int:
-    names = {base_name(path) for path in one.outputs.values()}
+    names = set(map(base_name, one.outputs.values()))
     return sum(inventory.sizes[inventory.rows[name]] for name in names if name in inventory)
 
 

@@ -10,7 +10,8 @@ anyway.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from bridge.formats.derivation.aterm import DRV_SUFFIX
 from bridge.formats.store_path import base_name
@@ -29,22 +30,33 @@ class Needed:
     objects: frozenset[int]
 
 
-@dataclass(slots=True)
+@dataclass
 class Graph:
     """Realizations, oldest first, and objects, with what leads from one to the other."""
 
     entries: Sequence[Entry]
     inventory: Inventory
-    by_output: dict[str, list[int]] = field(default_factory=dict)
-    by_drv: dict[str, list[int]] = field(default_factory=dict)
-    by_id: dict[str, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def by_output(self) -> dict[str, list[int]]:
+        """Base name to the numbers of the realizations with this output."""
+        found: dict[str, list[int]] = {}
         for number, one in enumerate(self.entries):
-            self.by_id[one.id] = number
-            self.by_drv.setdefault(base_name(one.drv), []).append(number)
             for path in one.outputs.values():
-                self.by_output.setdefault(base_name(path), []).append(number)
+                found.setdefault(base_name(path), []).append(number)
+        return found
+
+    @cached_property
+    def by_drv(self) -> dict[str, list[int]]:
+        """Base name to the numbers of the realizations of this resolved derivation."""
+        found: dict[str, list[int]] = {}
+        for number, one in enumerate(self.entries):
+            found.setdefault(base_name(one.drv), []).append(number)
+        return found
+
+    @cached_property
+    def by_id(self) -> dict[str, int]:
+        return {one.id: number for number, one in enumerate(self.entries)}
 
     def needed(self, kept: Iterable[int], objects: Iterable[str], *, without: Collection[int] = ()) -> Needed:
         """What stays if these stay.
@@ -68,22 +80,25 @@ class Graph:
         while True:
             new = self._with_previous(new, stays, without)
             stays.update(new)
-            for number in new:
-                one = self.entries[number]
-                named += [base_name(path) for path in (one.drv, one.stage_drv, *one.outputs.values())]
+            more = len(stays) < len(self.entries)
+            paths = {path for one in map(self.entries.__getitem__, new) for path in (one.drv, one.stage_drv)}
+            paths.update(path for number in new for path in self.entries[number].outputs.values())
+            named += map(base_name, paths)
             pending = []
             for name in named:
                 row = inventory.rows.get(name)
                 if row is None:
                     # What lies in the Nix store has a row only if something refers to it.
-                    self._want(name, wanting)
+                    if more:
+                        self._want(name, wanting)
                 elif row not in seen:
                     seen.add(row)
                     pending.append(row)
             named = []
             while pending:
                 row = pending.pop()
-                self._want(inventory.names[row], wanting)
+                if more:
+                    self._want(inventory.names[row], wanting)
                 for other in inventory.references[row] if row < count else ():
                     if other not in seen:
                         seen.add(other)
@@ -103,7 +118,7 @@ class Graph:
     def _with_previous(self, numbers: Iterable[int], known: set[int], without: Collection[int]) -> set[int]:
         """These and all that they went on from, but for those that are known."""
         found = set(numbers) - known
-        for number in list(found):
+        for number in [one for one in found if self.entries[one].previous is not None]:
             before = self.previous_of(number)
             while before is not None and before not in found and before not in known and before not in without:
                 found.add(before)

@@ -1,7 +1,8 @@
 """Which realizations one asks `gc` to drop.
 
     older than, of a stage     only these may go; without either, all may
-    keep last, keep best       of each stage so many stay; who is kept by one of them is kept
+    keep last, keep best       of each stage so many stay; who is kept by one of them is kept; a stage that logs none of
+                               the metrics stays whole, unless so many of the last are asked for
     max size                   of those that may go the oldest go first, until what is left is small enough
     unrooted                   all go that no root needs
 
@@ -100,6 +101,14 @@ def droppable(policy: Policy, entries: Sequence[Entry], now: float) -> list[int]
         if best.metric not in values:
             shown = ", ".join(sorted(values)) or "none at all"
             raise StoreError(f"no realization has the metric {best.metric!r}", hint=f"there are: {shown}")
+    if policy.keep_best and policy.keep_last is None:
+        # What a metric says nothing of is not dropped by it.
+        metrics = {best.metric for best in policy.keep_best}
+        groups = {
+            group: numbers
+            for group, numbers in groups.items()
+            if any(metrics & entries[number].metrics.keys() for number in numbers)
+        }
     for numbers in groups.values():
         done = [number for number in numbers if entries[number].result == "done"]
         if policy.keep_last:

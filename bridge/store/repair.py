@@ -151,7 +151,7 @@ def _drop(store: Store, file: Path) -> None:
     if file.is_dir():
         raise StoreError(f"{file} is a folder", hint="remove it yourself")
     with collecting(store):
-        remove(take_out(store, Sweep(records=[file])))
+        remove(take_out(store, Sweep(records=[str(file)])))
 
 
 def _misplaced(store: Store, finding: Finding, source: Store | None) -> str:

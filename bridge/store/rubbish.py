@@ -14,6 +14,7 @@ from typing import Literal
 
 from bridge.formats.store_path import base_name
 
+from .catalogue import Entry
 from .durable import dead_temporaries
 from .layout import Store
 from .locks import try_lock
@@ -53,10 +54,9 @@ class Situation:
 def rubbish(of: Situation) -> Iterator[tuple[RubbishKind, Path]]:
     """What goes whatever one asks for."""
     store, graph = of.store, of.graph
-    kept = [graph.entries[number] for number in of.needed.realizations]
-    for name in sorted(of.lying):
-        if name not in graph.inventory and name not in of.held:
-            yield "unregistered", store.objects / name
+    valid = graph.inventory.names[: len(graph.inventory.sizes)]
+    for name in sorted(set(of.lying).difference(valid, of.held)):
+        yield "unregistered", store.objects / name
     for place in dead_temporaries(store):
         yield "temporary", place
     for place in _spent_checkpoints(of):
@@ -65,16 +65,28 @@ def rubbish(of: Situation) -> Iterator[tuple[RubbishKind, Path]]:
         yield "failed", place
     for place in _lost_logs(of):
         yield "log", place
-    results = {base_name(path) for one in kept for path in one.outputs.values()} | of.held
-    for place in store.roots.glob("nix-*"):
-        if place.name[4:] not in results:
-            yield "root", place
+    yield from (("root", place) for place in _lost_nix_roots(of))
     for place in stale_links(store):
         yield "root", place
-    folders = {base_name(one.drv) for one in kept}
-    for place in (store.root / "cache").glob("*.records"):
-        if place.stem not in folders:
-            yield "cache", place
+    yield from (("cache", place) for place in _lost_indices(of))
+
+
+def _kept(of: Situation) -> Iterator[Entry]:
+    return map(of.graph.entries.__getitem__, of.needed.realizations)
+
+
+def _lost_nix_roots(of: Situation) -> Iterator[Path]:
+    """Links that keep, in the Nix store, what no realization has given."""
+    places = list(of.store.roots.glob("nix-*"))
+    results = {base_name(path) for one in _kept(of) for path in one.outputs.values()} if places else set()
+    return (place for place in places if place.name[4:] not in results and place.name[4:] not in of.held)
+
+
+def _lost_indices(of: Situation) -> Iterator[Path]:
+    """Indices of the records of derivations that have none."""
+    places = list((of.store.root / "cache").glob("*.records"))
+    folders = {base_name(one.drv) for one in _kept(of)} if places else set()
+    return (place for place in places if place.stem not in folders)
 
 
 def _spent_checkpoints(of: Situation) -> Iterator[Path]:

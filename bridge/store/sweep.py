@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +44,11 @@ class Sweep:
         Of the trace, which go if they are empty.
     """
 
-    records: list[Path] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
     trees: list[Path] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
 
 
 def in_order(inventory: Inventory, rows: Iterable[int]) -> list[str]:
@@ -83,9 +83,10 @@ def take_out(store: Store, sweep: Sweep) -> list[Path]:
         If the disk refuses; the store is clean then, and the rest is still there.
     """
     with disk_errors(f"{store.root} can not be swept"):
-        folders = [folder for folder in {file.parent for file in sweep.records} if folder.is_dir()]
+        folders = [folder for folder in {os.path.dirname(file) for file in sweep.records} if os.path.isdir(folder)]
         for file in sweep.records:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
         sync_tree(store.trace, folders, len(folders))
         for name in sweep.objects:
             with contextlib.suppress(FileNotFoundError):
@@ -97,11 +98,12 @@ def take_out(store: Store, sweep: Sweep) -> list[Path]:
             if moved is not None:
                 left.append(moved)
         for file in sweep.files:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
         for folder in sweep.folders:
             # Somebody's temporary may be in it.
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                os.rmdir(folder)
     return left
 
 
@@ -129,21 +131,22 @@ def remove(trees: Iterable[Path]) -> int:
     return freed
 
 
-def reclaimable(places: Sequence[Path]) -> int:
+def reclaimable(places: Iterable[Path | str]) -> int:
     """Bytes of the disk that are free once these are gone: a file counts once, and only if all its names go."""
     total = 0
     linked: dict[tuple[int, int], list[int]] = {}
-    pending = [os.fspath(place) for place in places]
+    pending: list[Path | str] = list(places)
     while pending:
         path = pending.pop()
         try:
             status = os.lstat(path)
-            if stat.S_ISDIR(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if is_folder:
                 pending += [os.path.join(path, name) for name in os.listdir(path)]
         except OSError:
             continue
         used = status.st_blocks * 512
-        if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
+        if is_folder or status.st_nlink == 1:
             total += used
         else:
             names = linked.setdefault((status.st_dev, status.st_ino), [status.st_nlink, used])

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from bridge.formats.store_path import base_name
 
-from .gc import collect, load_graph
+from .catalogue import Entry, no_cycle_search
+from .gc import preview
 from .layout import Store
+from .needs import Graph
+from .policy import Policy
 
 __all__ = ["Share", "Usage", "measure"]
 
@@ -61,27 +64,29 @@ def measure(
     on_progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> Usage:
     """Measure stages, or with `each` realizations; the largest first; of the stores below nothing."""
-    store = store.own
-    graph = load_graph(store, on_progress=on_progress)
+    with no_cycle_search():
+        found, graph = preview(store, Policy(), on_progress=on_progress)
+        return _measured(graph, each, found.freed)
+
+
+def _measured(graph: Graph, each: bool, garbage: int) -> Usage:
     inventory = graph.inventory
-    owner: list[int | None] = [None] * len(inventory.sizes)
-    several: set[int] = set()
-    groups: dict[tuple[str, str], tuple[set[int], list[int]]] = {}
+    sizes = inventory.sizes
+    groups: dict[tuple[str, str], list[Entry]] = {}
     for one in graph.entries:
-        key = (one.id, one.stage) if each else (one.stage, one.stage)
-        rows, count = groups.setdefault(key, (set(), [0]))
-        rows |= inventory.closure([base_name(path) for path in one.outputs.values()])
-        count[0] += 1
-    for number, (rows, _) in enumerate(groups.values()):
+        groups.setdefault((one.id if each else one.stage, one.stage), []).append(one)
+    # How many groups need each object.
+    users = [0] * len(sizes)
+    closures = []
+    for members in groups.values():
+        rows = inventory.closure({base_name(path) for one in members for path in one.outputs.values()})
+        closures.append(rows)
         for row in rows:
-            if owner[row] is None:
-                owner[row] = number
-            else:
-                several.add(row)
+            users[row] += 1
     shares = []
-    for (name, stage), (rows, count) in groups.items():
-        shared = sum(inventory.sizes[row] for row in rows & several)
-        shares.append(Share(name, stage, count[0], sum(inventory.sizes[row] for row in rows) - shared, shared))
+    for ((name, stage), members), rows in zip(groups.items(), closures, strict=True):
+        alone = sum(sizes[row] for row in rows if users[row] == 1)
+        shares.append(Share(name, stage, len(members), alone, sum(map(sizes.__getitem__, rows)) - alone))
     shares.sort(key=lambda one: (-one.alone - one.shared, one.name))
-    rest = sum(size for size, of in zip(inventory.sizes, owner, strict=True) if of is None)
-    return Usage(tuple(shares), sum(inventory.sizes), rest, collect(store, dry_run=True).freed)
+    rest = sum(size for size, count in zip(sizes, users, strict=True) if not count)
+    return Usage(tuple(shares), sum(sizes), rest, garbage)

@@ -29,7 +29,8 @@ def middle(run, number=0, data=first / "x", x=out("x")):
     x.write_bytes(os.urandom(8) + data.read_bytes())
     run.log(n=run.index)
 
-last = [shell('cat $data > $out/x; sleep 0.02; cat $data > $out/y', data=middle(number=n) / "x", name=f'last{n}') for n in range(4)]
+slow_copy = 'cat $data > $out/x; sleep 0.02; cat $data > $out/y'
+last = [shell(slow_copy, data=middle(number=n) / "x", name=f'last{n}') for n in range(4)]
 """
 LOOP = """
 import os, sys, time

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import bridge
 from bridge.store.layout import Store
 
 from .conftest import NIXBRIDGE, Command
@@ -229,3 +230,27 @@ def test_results_of_a_gone_object_are_said_to_be_gone(
     (tmp_path / "store" / "info" / f"{realized['outputs']['out'][11:]}.json").unlink()
     assert "is gone" in nixbridge("cat", f"{realized['id']}/model.txt", status=1).stderr
     assert nixbridge("history", "train").stdout.count("gone") == 1
+
+
+def test_a_tag_is_as_good_as_an_id_wherever_one_asks(
+    nixbridge: Command, realized: dict[str, Any], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = json.loads(nixbridge("ls", "train", "--json").stdout)
+    one, other = found[0], found[1]
+    nixbridge("tag", "paper.v1", one["id"])
+    for command in (["ls"], ["tree"], ["log"], ["history"]):
+        by_id = nixbridge(*command, one["id"], "--json").stdout
+        assert nixbridge(*command, "paper.v1", "--json").stdout == by_id
+    assert nixbridge("cat", "paper.v1/model.txt").stdout == nixbridge("cat", f"{one['id']}/model.txt").stdout
+    assert nixbridge("diff", "paper.v1", one["id"], "--exit-code").stdout.count("\n") == 2
+    said = json.loads(nixbridge("diff", "paper.v1", other["id"], "--json").stdout)
+    assert (said["left"]["id"], said["right"]["id"]) == (one["id"], other["id"])
+    assert len(json.loads(nixbridge("history", "paper.v1", "--json").stdout)) == len(found)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert bridge.walk("paper.v1").id == one["id"]
+    nixbridge("tag", "json", one["id"])
+    assert nixbridge("ls", "json").stdout == "model.txt\n"
+    assert "did you mean train" in nixbridge("history", "trian", status=1).stderr
+    nixbridge("rm", one["id"], "--force")
+    assert "is no realization" in nixbridge("ls", "paper.v1", status=1).stderr

@@ -84,6 +84,33 @@ def test_rm_names_what_depends_and_refuses(nixbridge: Command, realized: None) -
     assert "is no realization" in nixbridge("rm", best, status=1).stderr
 
 
+def test_rm_takes_no_stages_name_for_its_newest_realization(nixbridge: Command, realized: None) -> None:
+    refused = nixbridge("rm", "train", "--force", status=1)
+    assert "train is a stage with 3 realizations" in refused.stderr
+    assert "gc --stage train" in refused.stderr
+    assert "report is a stage with 1 realization," in nixbridge("rm", "report", status=1).stderr
+    listed = json.loads(nixbridge("ls", "--json").stdout)
+    assert len(listed) == 5
+    report = next(one["id"] for one in listed if one["stage"] == "report")
+    # A tag may be called as a stage is: then it is the tag.
+    nixbridge("tag", "train", report)
+    nixbridge("rm", "train", "--force")
+    assert report not in nixbridge("ls").stdout
+    assert len(json.loads(nixbridge("ls", "--json").stdout)) == 4
+
+
+def test_rm_takes_store_paths_and_links(nixbridge: Command, project: Path, realized: None) -> None:
+    found = json.loads(nixbridge("ls", "--json").stdout)
+    report = next(one for one in found if one["stage"] == "report")
+    assert "1 realization" in nixbridge("rm", report["outputs"]["out"]).stdout
+    nixbridge("realize", "stages.py", "--builder", "local", "-o", "result")
+    again = next(one["id"] for one in json.loads(nixbridge("ls", "report", "--json").stdout))
+    assert f"result leads to {report['outputs']['out']}" in nixbridge("rm", "./result", status=1).stdout
+    nixbridge("rm", "./result", "--force")
+    assert again not in nixbridge("ls").stdout
+    assert "clean" in nixbridge("verify").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.formats.errors import BridgeError
 from bridge.look.where import ConditionError, condition
 
 NAMES: dict[str, Any] = {
@@ -63,7 +62,46 @@ def test_what_is_no_condition_is_told_with_its_column(text: str, column: int) ->
         assert told.value.column == column
 
 
-@given(st.text(max_size=60))
+WORDS = [
+    *(
+        "accuracy",
+        "name",
+        "metrics",
+        "config",
+        "lr",
+        "nothing",
+        "__class__",
+        "None",
+        "True",
+        "1",
+        "-1.5",
+        "1e999",
+        "2j",
+    ),
+    *("'a'", "'val/loss'", "b'x'", "...", "[", "]", "(", ")", ".", ",", ":", "{", "}", "=", ":=", "*", "-", "+", "~"),
+    *("==", "!=", "<", "<=", ">", ">=", "in", "and", "or", "not", "is", "if", "else", "lambda", "await", "for"),
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda deeper: st.lists(deeper, max_size=3) | st.dictionaries(st.text(max_size=5), deeper, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
 def test_no_text_does_more_than_be_refused(text: str) -> None:
-    with contextlib.suppress(BridgeError):
-        condition(text).holds(NAMES.__getitem__)
+    with contextlib.suppress(ConditionError):
+        assert condition(text).holds(NAMES.__getitem__) in (True, False)
+
+
+@given(
+    st.sampled_from(["a", "a.b", "a[0]", "a['b'].c", "-1", "'b'", "[1, 'b', None]", "None"]),
+    st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "in", "not in"]),
+    st.sampled_from(["b", "b[1]", "b.a", "0", "'b'", "('b', 1)", "True"]),
+    VALUES,
+    VALUES,
+)
+def test_whatever_a_realization_recorded_a_condition_holds_or_not(
+    left: str, sign: str, right: str, a: object, b: object
+) -> None:
+    assert condition(f"{left} {sign} {right}").holds({"a": a, "b": b}.__getitem__) in (True, False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.formats import nix32
+from bridge.store.gc import collect
 from bridge.store.holds import hold
 from bridge.store.info import ObjectInfo, read_info, register
 from bridge.store.layout import Store, open_store
@@ -159,3 +162,44 @@ def test_what_this_very_process_uses_is_repaired_as_well(store: Store, backup: S
     damages.bytes_changed(store, info)
     mended(store, backup)
     assert store.is_valid(info.path)
+
+
+REPAIR = """
+import os, signal, sys
+from bridge.store.layout import open_store
+from bridge.store.repair import repair
+store, source, event, at = open_store(sys.argv[1]), open_store(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+def hook(name, arguments):
+    global at
+    if name == event:
+        at -= 1
+        if at == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+repair(store, source=source)
+"""
+
+
+@pytest.mark.parametrize("event", ["os.rename", "os.remove", "os.chmod", "os.utime"])
+def test_one_that_is_killed_is_finished_by_the_next(store: Store, backup: Store, event: str) -> None:
+    before = output(store)
+    killed = 0
+    for at in range(1, 40):
+        for damage in (damages.bytes_changed, damages.folder_mode):
+            damage(store, before)
+        [record] = store.trace.glob("*/*.json")
+        record.chmod(0o644)
+        record.write_text("{")
+        done = subprocess.run(
+            [sys.executable, "-c", REPAIR, store.root, backup.root, event, str(at)], check=False, timeout=60
+        )
+        repair(store, source=backup)
+        assert verify(store).findings == []
+        assert output(store) == before
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        killed += 1
+    assert killed
+    collect(store)
+    assert_clean(store)
