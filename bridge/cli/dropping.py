@@ -78,6 +78,19 @@ def gc_command(
     _print(found, would=dry_run)
 
 
+_NOUNS = {
+    "realization": "realization",
+    "object": "object",
+    "unregistered": "unregistered object",
+    "temporary": "temporary folder",
+    "checkpoint": "checkpoint",
+    "failed": "kept failure",
+    "log": "log",
+    "root": "stale root",
+    "cache": "stale cache",
+}
+
+
 def _print(found: Collected, *, would: bool) -> None:
     for one in found.items:
         if one.kind == "realization":
@@ -85,7 +98,9 @@ def _print(found: Collected, *, would: bool) -> None:
         else:
             print(f"{one.kind} {one.name}" + (f" ({size(one.size)})" if one.size is not None else ""))
     counts = Counter(one.kind for one in found.items)
-    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
+    listed = (
+        ", ".join(f"{count} {_NOUNS[kind]}{'s' if count > 1 else ''}" for kind, count in counts.items()) or "nothing"
+    )
     print(f"{'would remove' if would else 'removed'} {listed}: {size(found.freed)}")
 
 

@@ -141,7 +141,7 @@ _FEW = 16
 """Up to so many files are synced one by one; above, their file system is, once."""
 
 
-def sync_tree(folder: Path, files: Iterable[Path | str], count: int) -> None:
+def sync_tree(folder: Path, files: Iterable[Path | str | bytes], count: int) -> None:
     """Make files durable.
 
     Parameters

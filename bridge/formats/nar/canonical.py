@@ -30,7 +30,7 @@ class Canonical:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self.files: list[str] = []
+        self.files: list[bytes] = []
         """The paths of the files that were visited."""
 
     def __call__(self, path: str, status: os.stat_result, handle: str | int) -> None:
@@ -42,7 +42,7 @@ class Canonical:
                 _unlink_hard(path)
                 handle = path
             wanted = 0o555 if mode & stat.S_IXUSR else 0o444
-            self.files.append(path)
+            self.files.append(os.fsencode(path))
         elif stat.S_ISLNK(mode):
             os.utime(path, ns=CANONICAL_TIME, follow_symlinks=False)
             return

@@ -88,14 +88,14 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
                         yield bytes(buffer)
                         buffer.clear()
                     continue
-                place = entry.path
+                place = os.fsdecode(entry.path)
                 # A file's status comes from its descriptor, which spares a walk along its path.
                 is_file = keep is None and entry.is_file(follow_symlinks=False)
                 found = None if is_file else entry.stat(follow_symlinks=False)
                 if keep is not None and found is not None and not keep(place, found):
                     continue
                 name = entry.name
-                buffer += wire.ENTRY + wire.string(os.fsencode(name)) + wire.NODE
+                buffer += wire.ENTRY + wire.string(name) + wire.NODE
                 if found is not None and stat.S_ISDIR(found.st_mode):
                     buffer += wire.DIRECTORY
                     stack.append(_Folder(place, found, len(stack)))
@@ -139,13 +139,13 @@ class _Folder:
         self._next = 0
         self.opened = os.open(path, _OPEN | os.O_DIRECTORY) if depth < self._OPENED_DEPTH else None
 
-    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+    def __iter__(self) -> Iterator[os.DirEntry[bytes]]:
         """The entries that are left; one that was given is gone, whoever iterates."""
         while self._next < len(self._entries):
             self._next += 1
             yield self._entries[self._next - 1]
 
-    def files(self) -> list[os.DirEntry[str]]:
+    def files(self) -> list[os.DirEntry[bytes]]:
         """The files from the entry that was given last up to the next that is none, or a number of them."""
         few = self._entries[self._next - 1 : self._next - 1 + _AT_ONCE]
         return list(takewhile(lambda entry: entry.is_file(follow_symlinks=False), few))
@@ -165,14 +165,14 @@ def _add_files(buffer: bytearray, folder: _Folder, opened: int, room: bytearray,
     Files with more than one name and large ones are left to `_leaf`.
     """
     files = folder.files()
-    names = b"".join([os.fsencode(entry.name) + b"\0" for entry in files])
+    names = b"".join([entry.name + b"\0" for entry in files])
     canonical = isinstance(visit, Canonical)
     try:
         count, used, why = _native.archive_files(opened, names, room, canonical)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.path.join(folder.path, error.filename)) from error
     if why == _native.CHANGED:
-        raise changed(files[count].path)
+        raise changed(os.fsdecode(files[count].path))
     if isinstance(visit, Canonical):
         visit.files += [entry.path for entry in files[:count]]
     if not count:
@@ -185,7 +185,7 @@ def _add_files(buffer: bytearray, folder: _Folder, opened: int, room: bytearray,
 def _leaf(
     buffer: bytearray,
     path: str,
-    name: str,
+    name: str | bytes,
     folder: int | None,
     status: os.stat_result | None,
     visit: Visit | None,
@@ -262,13 +262,10 @@ def pack(
         write(chunk)
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=_name)
-    # The order of the names' bytes is that of their characters, but for bytes that are no text.
-    if not all(entry.name.isascii() for entry in entries):
-        entries.sort(key=lambda entry: os.fsencode(entry.name))
-    return entries
+def _entries(folder: str) -> list[os.DirEntry[bytes]]:
+    """The entries of a folder, by the bytes of their names as an archive has them."""
+    with os.scandir(os.fsencode(folder)) as found:
+        return sorted(found, key=_name)
 
 
 def _kind(mode: int) -> str:

@@ -267,9 +267,8 @@ def test_canonical_is_the_same_archive_and_a_canonical_tree(tmp_path: Path) -> N
     before = packed(tmp_path)
     canonical = Canonical(str(tmp_path))
     assert b"".join(pack_chunks(tmp_path, visit=canonical)) == before == packed(tmp_path)
-    assert sorted(canonical.files) == sorted(
-        str(file) for file in tmp_path.iterdir() if file.is_file() and not file.is_symlink()
-    )
+    files = [os.fsencode(file) for file in tmp_path.iterdir() if file.is_file() and not file.is_symlink()]
+    assert sorted(canonical.files) == sorted(files)
     for file in tmp_path.iterdir():
         status = file.lstat()
         assert status.st_mtime_ns == 10**9
