@@ -46,6 +46,9 @@ _SCHEMA = (
 _JUST_NOW = 2 * 10**9
 """Nanoseconds in which a folder may change once more without its time telling."""
 
+_UNKNOWN = 0
+"""The time of a folder that is to be listed again."""
+
 Folder = tuple[int, int]
 """A folder's inode, and when it changed in nanoseconds: copying may set the time of modification, not this one."""
 
@@ -188,7 +191,7 @@ def _synchronised(
             found.append(_entry(name, one))
     for name in bad:
         # Listed again until it is mended: so it is told of each time.
-        scan.changed.pop(name, None)
+        scan.changed[name] = (scan.changed[name][0], _UNKNOWN)
     # Who listed a folder before another one did may be about to take away what that one has added to the rows.
     left |= ({name for name, _ in gone} | scan.ids.keys()) - scan.changed.keys()
     if new or gone or left or scan.changed:
@@ -212,8 +215,8 @@ def _scan(store: Store, known: Mapping[str, Folder], only: str | None) -> _Scan:
     for name, at in _folders(store, only):
         scan.there.add(name)
         if known.get(name) != at:
-            if time.time_ns() - at[1] > _JUST_NOW:
-                scan.changed[name] = at
+            # What is listed again is known all the same, or nobody would see that it is gone.
+            scan.changed[name] = at if time.time_ns() - at[1] > _JUST_NOW else (at[0], _UNKNOWN)
             # Others than ours, such as a copy's temporaries, are for `verify`.
             names = record_names(f"{store.root}/trace/{name}")
             scan.ids[name] = {one for one in ids_of(names) if one.isalnum() and one.isascii()}

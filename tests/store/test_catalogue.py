@@ -106,6 +106,13 @@ def test_what_is_gone_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatc
     assert_right(store)
 
 
+def test_a_folder_that_was_young_when_it_was_listed_and_is_gone_is_not_listed(store: Store) -> None:
+    kept, dropped = made(store, 1, OTHER), made(store, 2)
+    assert {one.id for one in entries(store)} == {kept.id, dropped.id}
+    shutil.rmtree(store.trace / DRV[11:])
+    assert [one.id for one in entries(store)] == [kept.id]
+
+
 def test_a_copy_that_sets_times_back_hides_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(store, monkeypatch)
     made(store, 1)
