@@ -23,6 +23,8 @@ from bridge.nix.installation import Installation, find
 # Tests rewrite modules within a second, which Python's cached bytecode does not notice.
 sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# A shell starts what runs in its background deaf to Ctrl-C, and what the tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NIX_CONF = """\
 experimental-features = nix-command flakes ca-derivations

@@ -19,6 +19,7 @@ import pytest
 import bridge
 from bridge.cli.lazy import Group
 from bridge.cli.main import COMMANDS
+from bridge.nix.installation import Installation
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/formats.md").read_text()
@@ -222,7 +223,7 @@ def masked(text: str) -> str:
 
 
 @pytest.mark.nix
-def test_the_pages_on_asking_and_walking_print_what_they_say(tmp_path: Path) -> None:
+def test_the_pages_on_asking_and_walking_print_what_they_say(tmp_path: Path, nix: Installation) -> None:
     if shutil.which("busybox") is None:
         pytest.skip("the example's tools are a static busybox: apt-get install busybox-static")
     folder = tmp_path / "digits"
@@ -231,7 +232,8 @@ def test_the_pages_on_asking_and_walking_print_what_they_say(tmp_path: Path) -> 
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "NIXBRIDGE_STORE": str(tmp_path / "store"),
-        "NIX_REMOTE": f"local?root={tmp_path}/nix",
+        "NIX_REMOTE": nix.environ["NIX_REMOTE"],
+        "NIX_CONF_DIR": nix.environ["NIX_CONF_DIR"],
         "LANG": "C.UTF-8",
         "COLUMNS": "120",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -246,7 +248,8 @@ def test_the_pages_on_asking_and_walking_print_what_they_say(tmp_path: Path) -> 
 
     try:
         for setting in ("train.rate=0.1", "train.rate=0.05"):
-            assert "report" in run(["nixbridge", "realize", "stages.py:report", "--set", setting])
+            realized = run(["nixbridge", "realize", "stages.py:report", "--set", setting])
+            assert "error" not in realized, realized
         for page in ("asking", "walking"):
             for language, block in _BLOCK.findall((ROOT / f"docs/{page}.md").read_text()):
                 shown = ""

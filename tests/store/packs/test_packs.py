@@ -119,8 +119,8 @@ def test_an_unpacked_pack_is_a_binary_cache_that_nix_copies_from(
     store: Store, nix: Installation, tmp_path: Path
 ) -> None:
     one = fill(store)
-    with tarfile.open(fileobj=io.BytesIO(packed(store, gather(store, [one])))) as found:
-        found.extractall(tmp_path / "cache", filter="data")
+    (tmp_path / "cache").mkdir()
+    subprocess.run(["tar", "x", "-C", tmp_path / "cache"], input=packed(store, gather(store, [one])), check=True)
     command = [nix.program("nix"), "copy", "--from", f"file://{tmp_path}/cache", one.outputs["out"]]
     nix.run(command).check_returncode()
     theirs = nix.real_path(one.outputs["out"])
