@@ -106,8 +106,14 @@ def test_what_is_gone_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatc
     assert_right(store)
 
 
-def test_a_folder_that_was_young_when_it_was_listed_and_is_gone_is_not_listed(store: Store) -> None:
-    kept, dropped = made(store, 1, OTHER), made(store, 2)
+def test_a_folder_that_was_young_when_it_was_listed_and_is_gone_is_not_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = made(store, 1, OTHER)
+    with monkeypatch.context() as later:
+        settle(store, later)
+        assert [one.id for one in entries(store)] == [kept.id]
+    dropped = made(store, 2)
     assert {one.id for one in entries(store)} == {kept.id, dropped.id}
     shutil.rmtree(store.trace / DRV[11:])
     assert [one.id for one in entries(store)] == [kept.id]
