@@ -153,7 +153,7 @@ def test_every_module_is_on_the_page() -> None:
                 assert re.search(rf"`(?:[\w.]+\.)?{module}\b", TEXT), f"{folder}/{file}"
 
 
-PARTS = {"nodes", "reader", "writer", "wire", "notation", "read", "write", "versions", "types"}
+PARTS = {"files", "nodes", "reader", "writer", "wire", "notation", "read", "write", "versions", "types"}
 """Modules whose names the package around them gives."""
 
 

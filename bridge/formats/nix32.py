@@ -33,11 +33,7 @@ def encode(data: bytes) -> str:
     """`data` in Nix's base 32."""
     number = int.from_bytes(data, "little")
     length = encoded_length(len(data))
-    pairs = []
-    for _ in range((length + 1) // 2):
-        pairs.append(_PAIRS[number & 1023])
-        number >>= 10
-    text = "".join(reversed(pairs))
+    text = "".join([_PAIRS[number >> 10 * pair & 1023] for pair in range((length - 1) // 2, -1, -1)])
     return text[-length:] if length else ""
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 from . import nix32
@@ -48,11 +49,12 @@ Method = Literal["flat", "nar", "text", "git"]
 """How a file system object is serialised before it is hashed (manual, "Content address")."""
 
 _NAME = re.compile(r"[0-9a-zA-Z+\-._?=]+")
-_DIGEST = f"[{nix32.ALPHABET}]{{{DIGEST_LENGTH}}}"
-STORE_PATH = re.compile(rf"{STORE_DIR}/{_DIGEST}-[0-9a-zA-Z+\-._?=]{{1,{MAX_NAME_LENGTH}}}")
+_DIGEST = re.compile(f"[{nix32.ALPHABET}]{{{DIGEST_LENGTH}}}")
+STORE_PATH = re.compile(rf"{STORE_DIR}/{_DIGEST.pattern}-[0-9a-zA-Z+\-._?=]{{1,{MAX_NAME_LENGTH}}}")
 """A store path anywhere in a text."""
 
 
+@lru_cache(maxsize=65536)
 def check_name(name: str) -> str:
     """Return `name` if it may be the name of a store object.
 
@@ -88,7 +90,7 @@ def parse(path: str) -> tuple[str, str]:
     if prefix != STORE_DIR:
         raise StorePathError(f"{path!r} is no store path: it must lie directly in {STORE_DIR}")
     digest, name = base[:DIGEST_LENGTH], base[DIGEST_LENGTH + 1 :]
-    if len(base) <= DIGEST_LENGTH or base[DIGEST_LENGTH] != "-" or not re.fullmatch(_DIGEST, digest):
+    if len(base) <= DIGEST_LENGTH or base[DIGEST_LENGTH] != "-" or not _DIGEST.fullmatch(digest):
         raise StorePathError(f"{path!r} is no store path: {DIGEST_LENGTH} base-32 digits and a dash must come first")
     check_name(name)
     return digest, name

@@ -18,35 +18,62 @@ class Sink:
     """Hashes a NAR and looks for references; a large one is hashed in a thread of its own."""
 
     _THREAD_ABOVE = 8 * CHUNK
+    _SLOTS = 4
 
     def __init__(self, scanner: Scanner) -> None:
         self.size = 0
         self._hash = hashlib.sha256()
         self._scanner = scanner
-        self._queue: SimpleQueue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
-        self._slots = threading.Semaphore(8)
+        # Slots go round, each after what is in it was hashed: new memory costs more than the copying.
+        self._full = SimpleQueue[tuple[bytes | memoryview, memoryview] | None]()
+        self._free = SimpleQueue[memoryview]()
+        self._filled = 0
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Take in more; memory may change once this returns."""
         self.size += len(chunk)
-        if self._queue is None and self.size > self._THREAD_ABOVE:
-            self._queue = SimpleQueue()
-            self._thread = threading.Thread(target=self._drain, args=(self._queue,), daemon=True)
-            self._thread.start()
-        if self._queue is None:
-            self._hash.update(chunk)
-        else:
-            self._slots.acquire()
-            self._queue.put(chunk)
         self._scanner.feed(chunk)
-
-    def _drain(self, queue: SimpleQueue[bytes | None]) -> None:
-        while (chunk := queue.get()) is not None:
+        if self._thread is None and self.size <= self._THREAD_ABOVE:
             self._hash.update(chunk)
-            self._slots.release()
+            return
+        if self._thread is None:
+            for _ in range(self._SLOTS):
+                self._free.put(memoryview(bytearray(CHUNK)))
+            self._slot = self._free.get()
+            self._thread = threading.Thread(target=self._drain, daemon=True)
+            self._thread.start()
+        if isinstance(chunk, bytes) and len(chunk) >= CHUNK:
+            # It does not change: no copy is needed.
+            self._pass_on()
+            self._full.put((chunk, self._free.get()))
+            return
+        rest = memoryview(chunk)
+        while rest:
+            end = min(self._filled + len(rest), CHUNK)
+            taken = end - self._filled
+            self._slot[self._filled : end] = rest[:taken]
+            rest = rest[taken:]
+            self._filled = end
+            if end == CHUNK:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Have what was copied hashed."""
+        if self._filled:
+            self._full.put((self._slot[: self._filled], self._slot))
+            self._slot = self._free.get()
+            self._filled = 0
+
+    def _drain(self) -> None:
+        while (task := self._full.get()) is not None:
+            chunk, slot = task
+            self._hash.update(chunk)
+            self._free.put(slot)
 
     def finish(self) -> Hash:
-        if self._queue is not None and self._thread is not None:
-            self._queue.put(None)
+        if self._thread is not None:
+            self._pass_on()
+            self._full.put(None)
             self._thread.join()
         return Hash("sha256", self._hash.digest())

@@ -1,9 +1,10 @@
-"""`derivation show --recursive` of a closure of N (5,000) derivations, against Nix's own.
+"""`derivation show --recursive` of a closure of N (5,000) derivations, against Nix's own: whole processes.
 
     python tests/bench/bench_closure.py [N]
 
 Most derivations have 1 to 20 inputs, some 200, some 100 KB of environment. They lie in a scratch Nix store,
-registered there, so that Nix itself has checked each path. Set TMPDIR to a fast disk: reading is not the matter.
+registered there, so that Nix itself has checked each path. Nix reads and prints; `read, hash, print` is a program that
+computes `hashDerivationModulo` of each as well. Set TMPDIR to a fast disk: reading is not the matter.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import hashlib
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import measure
@@ -27,13 +30,9 @@ from bridge.formats.derivation import (
     Instantiated,
     Output,
     derivation_references,
-    document,
     instantiate,
-    modulo,
 )
-from bridge.formats.derivation.closure import read_closure
-from bridge.formats.derivation.json import JsonFormat, format_of_nix
-from bridge.formats.derivation.show import show_closure
+from bridge.formats.derivation.json import format_of_nix
 from bridge.nix.installation import find
 
 RUNS = 7
@@ -99,24 +98,25 @@ def register(made: list[Instantiated], folder: Path, env: dict[str, str]) -> Non
     subprocess.run(["nix-store", "--load-db"], env=env, input="\n".join(lines) + "\n", text=True, check=True)
 
 
-def _read_and_print(top: str, root: Path, shape: JsonFormat) -> None:
-    """What the command does, in this process."""
-    with (root / "printed").open("wb") as file:
-        file.writelines(show_closure([top], _reader(root), shape))
+HASH_AND_PRINT = """
+import gc, os, sys
+from bridge.formats.derivation.json import format_named
+from bridge.formats.derivation.show import show_closure
 
+def read(path):
+    descriptor = os.open(root + path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
 
-def _read_modulo_and_print(top: str, root: Path, shape: JsonFormat) -> None:
-    """The same by way of derivations, with the modulo of each."""
-    found = read_closure([top], _reader(root))
-    hashes: dict[str, str | None] = {}
-    for path, drv in found.items():
-        hashes[path] = modulo(drv, hashes.__getitem__)
-    with (root / "printed").open("w") as file:
-        json.dump(document(found, shape), file, ensure_ascii=False)
-
-
-def _reader(root: Path) -> Callable[[str], bytes]:
-    return lambda path: Path(f"{root}{path}").read_bytes()
+gc.disable()
+root, shape, top = sys.argv[1:]
+modulos = {}
+sys.stdout.buffer.writelines(show_closure([top], read, format_named(shape), modulos=modulos))
+print(len(modulos), modulos[top], file=sys.stderr)
+"""
+"""A whole program that prints a closure and hashes each derivation of it modulo its fixed-output inputs."""
 
 
 def compare(count: int, folder: Path) -> None:
@@ -137,14 +137,36 @@ def compare(count: int, folder: Path) -> None:
     ours = [str(Path(sys.executable).with_name("nixbridge")), "derivation", "show", "--recursive", top]
     printed = [json.loads(subprocess.check_output(command, env=env)) for command in (nix_command, ours)]
     print("the same JSON" if printed[0] == printed[1] else "NOT THE SAME JSON")
-    theirs = measure.process(nix_command, env, RUNS)
-    shape = format_of_nix(nix.version())
-    root = folder / "root"
-    peer = "nix derivation show -r"
-    measure.row("nixbridge derivation show -r", measure.process(ours, env, RUNS), peer, theirs)
-    measure.row("read, print", measure.function(lambda: _read_and_print(top, root, shape), RUNS), peer, theirs)
-    seconds = measure.function(lambda: _read_modulo_and_print(top, root, shape), RUNS)
-    measure.row("read, parse, modulo, print", seconds, peer, theirs)
+    root = str(folder / "root")
+    hashing = [sys.executable, "-c", HASH_AND_PRINT, root, format_of_nix(nix.version()).name, top]
+    done = subprocess.run(hashing, capture_output=True, check=True)
+    expected = f"{len(made)} {made[-1].modulo}"
+    print("the same JSON, hashed" if json.loads(done.stdout) == printed[0] else "NOT THE SAME JSON, hashed")
+    print("the right hashes" if done.stderr.decode().strip() == expected else "NOT THE RIGHT HASHES")
+    commands = {"nix": nix_command, "read, print": ours, "read, hash, print": hashing}
+    walls, cpus = _by_turns(commands, env)
+    for what in ("read, print", "read, hash, print"):
+        measure.row(f"{what}: seconds", walls[what], "nix derivation show -r", walls["nix"])
+        measure.row(f"{what}: seconds of processors", cpus[what], "nix derivation show -r", cpus["nix"])
+
+
+def _by_turns(
+    commands: Mapping[str, Sequence[str]], env: Mapping[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds, and seconds of processors, of whole processes: one run of each by turns, for a busy machine."""
+    walls: dict[str, list[float]] = {what: [] for what in commands}
+    cpus: dict[str, list[float]] = {what: [] for what in commands}
+    for _ in range(RUNS):
+        for what, command in commands.items():
+            before, begun = os.times(), time.perf_counter()
+            subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            walls[what].append(time.perf_counter() - begun)
+            after = os.times()
+            cpus[what].append(sum(after[2:4]) - sum(before[2:4]))
+    return (
+        {what: statistics.median(times) for what, times in walls.items()},
+        {what: statistics.median(times) for what, times in cpus.items()},
+    )
 
 
 if __name__ == "__main__":

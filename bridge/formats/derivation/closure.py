@@ -13,9 +13,8 @@ Source: Nix manual, "Store Derivation and Deriving Path" and "Closure"; `nix-sto
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from bridge.formats.errors import ClosureError, FormatError
@@ -30,6 +29,7 @@ __all__ = [
     "Edge",
     "closure_of",
     "contents",
+    "cycle",
     "derivation_name",
     "graph",
     "graph_dot",
@@ -177,14 +177,41 @@ def parsed(path: str, data: bytes) -> Derivation:
 
 
 def _ordered(roots: tuple[str, ...], found: Mapping[str, Derivation]) -> Closure:
-    try:
-        order = TopologicalSorter({path: drv.input_drvs for path, drv in found.items()}).static_order()
-        return Closure(roots, {path: found[path] for path in order})
-    except CycleError as error:
-        # No store holds one, since a path is a hash of what it refers to; files that somebody made up may.
-        cycle = error.args[1]
-        shown = " uses ".join([*reversed(cycle[-4:]), *(["…"] if len(cycle) > 4 else [])])
-        raise ClosureError(f"derivations need each other: {shown}", path=cycle[0]) from None
+    ordered: dict[str, Derivation] = {}
+    begun: dict[str, Collection[str]] = {}
+    pending = list(roots)
+    while pending:
+        path = pending[-1]
+        if path in ordered:
+            pending.pop()
+            continue
+        missing = [used for used in found[path].input_drvs if used not in ordered]
+        if not missing:
+            begun.pop(path, None)
+            ordered[pending.pop()] = found[path]
+        elif path in begun:
+            raise cycle(path, begun)
+        else:
+            begun[path] = missing
+            pending += missing
+    return Closure(roots, ordered)
+
+
+def cycle(path: str, begun: Mapping[str, Collection[str]]) -> ClosureError:
+    """That derivations need each other. No store holds such; files that somebody made up may.
+
+    Parameters
+    ----------
+    path, begun
+        Where a walk stands that goes down to the inputs first, and what it began with: each of them uses another.
+    """
+    chain: list[str] = []
+    while path not in chain:
+        chain.append(path)
+        path = next(used for used in begun[path] if used in begun)
+    ring = [*chain[chain.index(path) :], path]
+    shown = " uses ".join([*ring[:4], *(["…"] if len(ring) > 4 else [])])
+    return ClosureError(f"derivations need each other: {shown}", path=path)
 
 
 def outputs_used(used: InputOutputs) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ def fill_outputs(drv: Derivation, input_modulo: Callable[[str], Modulo]) -> Deri
             shown[name] = output.path
         else:
             shown[name] = own_output(name)
+    if shown.items() <= drv.env.items():
+        return drv
     return replace(drv, env={**drv.env, **shown})
 
 

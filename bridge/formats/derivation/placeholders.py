@@ -10,6 +10,7 @@ Source: NixOS/nix `src/libstore/downstream-placeholder.cc`; manual, `builtins.pl
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from bridge.formats import nix32
 from bridge.formats.hashes import fold
@@ -24,11 +25,13 @@ def _render(clear: str) -> str:
     return "/" + nix32.encode(hashlib.sha256(clear.encode()).digest())
 
 
+@lru_cache(maxsize=256)
 def own_output(output: str) -> str:
     """What stands for the derivation's own output in its builder, arguments and environment."""
     return _render(f"nix-output:{output}")
 
 
+@lru_cache(maxsize=65536)
 def upstream_output(drv_path: str, output: str) -> str:
     """What stands for the content-addressed `output` of the derivation at `drv_path`."""
     name = name_part(drv_path).removesuffix(DRV_SUFFIX)

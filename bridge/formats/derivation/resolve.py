@@ -10,7 +10,7 @@ Source: Nix manual, "Derivation resolution"; NixOS/nix `Derivation::tryResolve`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .modulo import fill_outputs
@@ -48,23 +48,31 @@ def resolve(drv: Derivation, chosen: Mapping[tuple[str, ...], str]) -> Derivatio
                 rewrites[placeholder] = target
             if output in used.dynamic:
                 pending.append(((*key, output), placeholder, used.dynamic[output]))
-    return replace_strings(replace(drv, input_drvs={}, input_srcs=tuple(sorted(sources))), rewrites)
+
+    def swap(text: str) -> str:
+        # No path holds a placeholder, so that one can go after the other.
+        for placeholder, target in rewrites.items():
+            text = text.replace(placeholder, target)
+        return text
+
+    return _with_strings(replace(drv, input_drvs={}, input_srcs=tuple(sorted(sources))), swap)
 
 
 def replace_strings(drv: Derivation, rewrites: Mapping[str, str]) -> Derivation:
     """`drv` with strings replaced in builder, arguments and environment, and deferred outputs filled in."""
-    if rewrites:
-        pattern = re.compile("|".join(map(re.escape, rewrites)))
+    if not rewrites:
+        return _with_strings(drv, str)
+    pattern = re.compile("|".join(map(re.escape, rewrites)))
+    return _with_strings(drv, lambda text: pattern.sub(lambda found: rewrites[found[0]], text))
 
-        def swap(text: str) -> str:
-            return pattern.sub(lambda found: rewrites[found[0]], text) if "/" in text else text
 
-        drv = replace(
-            drv,
-            builder=swap(drv.builder),
-            args=tuple(map(swap, drv.args)),
-            env={swap(key): swap(value) for key, value in drv.env.items()},
-        )
-    if not drv.input_drvs and any(isinstance(output, Deferred) for output in drv.outputs.values()):
-        drv = fill_outputs(drv, lambda path: None)
-    return drv
+def _with_strings(drv: Derivation, swap: Callable[[str], str]) -> Derivation:
+    changed = replace(
+        drv,
+        builder=swap(drv.builder),
+        args=tuple(map(swap, drv.args)),
+        env={swap(key): swap(value) for key, value in drv.env.items()},
+    )
+    if not changed.input_drvs and any(isinstance(output, Deferred) for output in changed.outputs.values()):
+        return fill_outputs(changed, lambda path: None)
+    return changed

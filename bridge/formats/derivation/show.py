@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.formats.hashes import Hash
 from bridge.formats.store_path import STORE_DIR, STORE_PATH, Method
 
 from .aterm import DRV_SUFFIX
-from .closure import contents, derivation_name, parsed
+from .closure import contents, cycle, derivation_name, parsed
 from .json import STRUCTURED, JsonFormat, to_json
+from .modulo import Modulo, modulo
+from .modulo_text import ModuloText
 from .types import Derivation, Fixed
 
 try:
@@ -37,6 +39,7 @@ def show_closure(
     read: Callable[[str], bytes],
     shape: JsonFormat,
     known: Mapping[str, Derivation] = {},
+    modulos: dict[str, Modulo] | None = None,
 ) -> Iterator[bytes]:
     """What `json.dumps(document(closure, shape), indent=2)` gives for a closure, sorted by path as Nix does.
 
@@ -46,11 +49,14 @@ def show_closure(
     ----------
     read, known
         As for `read_closure`.
+    modulos
+        Is filled with the `hashDerivationModulo` of each, if it is given.
 
     Raises
     ------
     ClosureError
-        For a derivation that is not there, naming one that uses it, or a path that is not one of a `.drv`.
+        For a derivation that is not there, naming one that uses it, or a path that is not one of a `.drv`; where
+        modulos are asked for, also for derivations that need each other.
     ATermError
         For a file that is no derivation; its `file` says which.
     DerivationJSONError
@@ -58,24 +64,56 @@ def show_closure(
     """
     layout = _Layout.of(shape)
     found: dict[bytes, bytes] = {}
+    hashes: dict[bytes, Modulo] = {}
+    # What is to be hashed, once all that it uses was.
+    begun: dict[bytes, tuple[Collection[bytes], Derivation | ModuloText]] = {}
     user: dict[bytes, str | None] = {path.encode(): None for path in roots}
     pending = list(user)
     while pending:
-        key = pending.pop()
+        key = pending[-1]
+        if key in found:
+            pending.pop()
+            if key in begun:
+                hashes[key] = _hash(key, begun, hashes)
+                del begun[key]
+            continue
         path = key.decode()
         if path in known:
-            inputs, found[key] = _any(known[path], layout)
+            uses, found[key], hashable = _any(known[path], layout)
         else:
             if user[key] is None or not path.endswith(DRV_SUFFIX):
                 # An input's path is well-formed, or its user would be none of the usual.
                 derivation_name(path)
             data = contents(path, read, user[key])
-            inputs, found[key] = _usual(path, data, layout) or _any(parsed(path, data), layout)
-        for used in inputs:
-            if used not in user:
+            usual = _usual(path, data, layout, hashed=modulos is not None)
+            uses, found[key], hashable = usual or _any(parsed(path, data), layout)
+        if modulos is not None:
+            begun[key] = uses, hashable
+        for used in uses:
+            if used not in found:
                 user[used] = path
                 pending.append(used)
+    if modulos is not None:
+        modulos.update({key.decode(): hashed for key, hashed in hashes.items()})
     return layout.document(found)
+
+
+_Shown = tuple[Collection[bytes], bytes, Derivation | ModuloText]
+"""The inputs of a derivation, its text, and what its modulo comes from."""
+
+
+def _hash(
+    key: bytes, begun: Mapping[bytes, tuple[Collection[bytes], Derivation | ModuloText]], hashes: Mapping[bytes, Modulo]
+) -> Modulo:
+    """The modulo of a derivation. What it uses was hashed before, if that does not use it."""
+    hashable = begun[key][1]
+    try:
+        if isinstance(hashable, ModuloText):
+            return hashable.hash(hashes)
+        return modulo(hashable, lambda path: hashes[path.encode()])
+    except KeyError:
+        uses = {path.decode(): [used.decode() for used in begun[path][0]] for path in begun}
+        raise cycle(key.decode(), uses) from None
 
 
 # A whole .drv without its strings, a quotation mark for each: as in `aterm`, on bytes.
@@ -90,6 +128,7 @@ _SHAPE = re.compile(
         _MANY % rb'\(","\)',
     )
 )
+_ONE_OUTPUT = b'(",["]),'
 _PATH = re.compile(STORE_PATH.pattern.encode())
 _PATHS = re.compile(rb"(?:%b\n)*+" % _PATH.pattern)
 _OUTPUT = re.compile(rb"[0-9a-zA-Z+\-_?=]+")
@@ -97,6 +136,7 @@ _SYSTEM = re.compile(rb"[0-9a-zA-Z_\-]*")
 _METHODS: dict[bytes, Method] = {b"sha256": "flat", b"r:sha256": "nar"}
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
 _CONTROL = bytes(range(32))
+_NOT_HASHED = ModuloText(b"")
 # Escapes while a text is taken apart: as long as before, which is replaced faster; control characters are not usual.
 _BACKSLASH, _QUOTE = b"\0", b"\1"
 _OTHER_ESCAPE = re.compile(rb"\\[^nrt\x01]")
@@ -170,14 +210,13 @@ class _Layout:
         return b'": %b,%b"' % (shown, self.breaks[depth])
 
 
-def _any(drv: Derivation, layout: _Layout) -> tuple[Iterable[bytes], bytes]:
-    """The inputs of a derivation, and its text."""
+def _any(drv: Derivation, layout: _Layout) -> _Shown:
     text = json.dumps(to_json(drv, layout.shape), indent=2, ensure_ascii=False).encode()
-    return [path.encode() for path in drv.input_drvs], text.replace(b"\n", layout.breaks[0])
+    return [path.encode() for path in drv.input_drvs], text.replace(b"\n", layout.breaks[0]), drv
 
 
-def _usual(path: str, data: bytes, layout: _Layout) -> tuple[Iterable[bytes], bytes] | None:
-    """The same for the bytes of a usual derivation, or None."""
+def _usual(path: str, data: bytes, layout: _Layout, *, hashed: bool) -> _Shown | None:
+    """The same for the bytes of a usual derivation, or None; what comes last is empty if nothing is to be hashed."""
     apart = take_apart(data) if data.isascii() or _is_text(data) else None
     shape = _SHAPE.fullmatch(apart[1]) if apart is not None else None
     if apart is None or shape is None:
@@ -185,19 +224,31 @@ def _usual(path: str, data: bytes, layout: _Layout) -> tuple[Iterable[bytes], by
     strings = apart[0]
     output_marks, input_marks, source_marks, arg_marks = shape.groups()
     at = 4 * output_marks.count(b"(")
-    outputs = _outputs(path, strings[:at], layout)
-    inputs: list[bytes] = []
-    shown: list[bytes] = []
-    for entry in input_marks.split(b"(")[1:]:
-        end = at + entry.count(b'"')
-        used = tuple(strings[at + 1 : end])
-        if used not in layout.used:
-            if not all(map(_OUTPUT.fullmatch, used)):
-                return None
-            layout.used[used] = layout.after_input(used)
-        inputs.append(strings[at])
-        shown += (strings[at], layout.used[used])
+    output_strings = strings[:at]
+    outputs = _outputs(path, output_strings, layout)
+    inputs: list[bytes]
+    used: list[tuple[bytes, ...]]
+    count = input_marks.count(b"(")
+    if input_marks == (_ONE_OUTPUT * count)[:-1]:
+        # As nearly everywhere.
+        end = at + 2 * count
+        inputs = strings[at:end:2]
+        used = list(zip(strings[at + 1 : end : 2], strict=True))
         at = end
+    else:
+        inputs, used = [], []
+        for entry in input_marks.split(b"(")[1:]:
+            end = at + entry.count(b'"')
+            inputs.append(strings[at])
+            used.append(tuple(strings[at + 1 : end]))
+            at = end
+    for names in set(used) - layout.used.keys():
+        if not all(map(_OUTPUT.fullmatch, names)):
+            return None
+        layout.used[names] = layout.after_input(names)
+    shown = [b""] * (2 * count)
+    shown[::2] = inputs
+    shown[1::2] = map(layout.used.__getitem__, used)
     end = at + source_marks.count(b'"')
     sources = strings[at:end]
     system, builder = strings[end : end + 2]
@@ -214,7 +265,10 @@ def _usual(path: str, data: bytes, layout: _Layout) -> tuple[Iterable[bytes], by
         or (layout.shape.lifted and STRUCTURED.encode() in keys)
     ):
         return None
-    return inputs, _text(path, outputs, shown, sources, system, builder, args, env, layout)
+    hashable = ModuloText.of(data, output_strings, inputs, used, sources, env) if hashed else _NOT_HASHED
+    if hashable is None:
+        return None
+    return inputs, _text(path, outputs, shown, sources, system, builder, args, env, layout), hashable
 
 
 def _take_apart(data: bytes) -> tuple[list[bytes], bytes] | None:

@@ -10,7 +10,6 @@ Source: Nix manual, "File System Object"; NixOS/nix `canonicalisePathMetaData`.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 
@@ -61,7 +60,7 @@ def changed(path: str) -> NarError:
 def _unlink_hard(path: str) -> None:
     """Give a file that has other names a copy of its own: they stay as they are."""
     # A name of its own: `path` with something behind it may be longer than a name can be.
-    copy = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+    copy = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}")
     shutil.copyfile(path, copy)
     shutil.copymode(path, copy)
     os.replace(copy, path)

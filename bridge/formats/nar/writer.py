@@ -6,9 +6,11 @@ library of Nix's formats is most asked for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
@@ -17,6 +19,7 @@ from bridge.formats.errors import NarError
 
 from . import wire
 from .canonical import Canonical, changed
+from .files import AT_ONCE, Buffer, Files
 
 try:
     from bridge.formats import _native
@@ -30,9 +33,6 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 CHUNK = 1 << 20
 """How many bytes of a file are held in memory at once."""
-
-_AT_ONCE = 256
-"""How many files the native code is given in one call."""
 
 Visit = Callable[[str, os.stat_result, str | int], None]
 """Called for each object behind its contents were read (a directory: behind its entries): its path, its
@@ -60,66 +60,66 @@ def pack_chunks(path: str | Path, *, visit: Visit | None = None, keep: Filter | 
     OSError
         When something can not be read.
     """
-    buffer = bytearray(wire.MAGIC)
+    with contextlib.closing(_views(path, visit, keep)) as views:
+        yield from map(bytes, views)
+
+
+def _views(path: str | Path, visit: Visit | None, keep: Filter | None) -> Generator[bytes | memoryview]:
+    """The same, where each piece is there only until the next one is asked for."""
+    buffer = Buffer(CHUNK)
+    buffer.add(wire.MAGIC)
     root = os.fspath(path)
     status = os.lstat(root)
     if not stat.S_ISDIR(status.st_mode):
         yield from _leaf(buffer, root, root, None, status, visit)
-        yield bytes(buffer)
+        yield buffer.take()
         return
     # An explicit stack: trees may be deeper than Python's recursion limit.
     stack = [_Folder(root, status, 0)]
     # The native code does all that these visits do.
-    quick = _native is not None and keep is None and (visit is None or isinstance(visit, Canonical))
-    room = bytearray(CHUNK if quick else 0)
-    buffer += wire.DIRECTORY
+    canonical = visit if isinstance(visit, Canonical) else None
+    quick = _native is not None and keep is None and visit is canonical
+    files = Files(buffer, canonical)
+    buffer.add(wire.DIRECTORY)
     try:
         while stack:
             folder = stack[-1]
             opened = folder.opened
             for entry in folder:
-                if (
-                    quick
-                    and opened is not None
-                    and entry.is_file(follow_symlinks=False)
-                    and _add_files(buffer, folder, opened, room, visit)
-                ):
-                    if len(buffer) >= CHUNK:
-                        yield bytes(buffer)
-                        buffer.clear()
-                    continue
-                place = os.fsdecode(entry.path)
                 # A file's status comes from its descriptor, which spares a walk along its path.
                 is_file = keep is None and entry.is_file(follow_symlinks=False)
+                if quick and is_file and opened is not None:
+                    yield from files.archive(opened, folder.take_files(), partial(_file, buffer, opened, visit))
+                    continue
+                place = os.fsdecode(entry.path)
                 found = None if is_file else entry.stat(follow_symlinks=False)
                 if keep is not None and found is not None and not keep(place, found):
                     continue
                 name = entry.name
-                buffer += wire.ENTRY + wire.string(name) + wire.NODE
+                buffer.add(wire.ENTRY + wire.string(name) + wire.NODE)
                 if found is not None and stat.S_ISDIR(found.st_mode):
-                    buffer += wire.DIRECTORY
+                    buffer.add(wire.DIRECTORY)
                     stack.append(_Folder(place, found, len(stack)))
                     break
                 # Nothing comes of a small file: it went into the buffer.
                 yield from _leaf(buffer, place, place if opened is None else name, opened, found, visit)
-                buffer += wire.CLOSE
-                if len(buffer) >= CHUNK:
-                    yield bytes(buffer)
-                    buffer.clear()
+                buffer.add(wire.CLOSE)
+                if buffer.is_full:
+                    yield buffer.take()
             else:
                 stack.pop().close()
-                buffer += wire.CLOSE
+                buffer.add(wire.CLOSE)
                 if visit is not None:
                     visit(folder.path, folder.status, folder.path)
                 if stack:
-                    buffer += wire.CLOSE
-            if len(buffer) >= CHUNK:
-                yield bytes(buffer)
-                buffer.clear()
+                    buffer.add(wire.CLOSE)
+            if buffer.is_full:
+                yield buffer.take()
     finally:
+        files.close()
         for folder in stack:
             folder.close()
-    yield bytes(buffer)
+    yield buffer.take()
 
 
 class _Folder:
@@ -145,51 +145,33 @@ class _Folder:
             self._next += 1
             yield self._entries[self._next - 1]
 
-    def files(self) -> list[os.DirEntry[bytes]]:
-        """The files from the entry that was given last up to the next that is none, or a number of them."""
-        few = self._entries[self._next - 1 : self._next - 1 + _AT_ONCE]
-        return list(takewhile(lambda entry: entry.is_file(follow_symlinks=False), few))
-
-    def skip(self, count: int) -> None:
-        """Give no more of the next entries."""
-        self._next += count
+    def take_files(self) -> list[os.DirEntry[bytes]]:
+        """The file that was given last and those behind it, up to the next that is none; they are not given again."""
+        few = self._entries[self._next - 1 : self._next - 1 + AT_ONCE]
+        files = list(takewhile(lambda entry: entry.is_file(follow_symlinks=False), few))
+        self._next += len(files) - 1
+        return files
 
     def close(self) -> None:
         if self.opened is not None:
             os.close(self.opened)
 
 
-def _add_files(buffer: bytearray, folder: _Folder, opened: int, room: bytearray, visit: Visit | None) -> bool:
-    """Add as many files as fit into `room`, from the entry that was given last; False if that is none to be added.
-
-    Files with more than one name and large ones are left to `_leaf`.
-    """
-    files = folder.files()
-    names = b"".join([entry.name + b"\0" for entry in files])
-    canonical = isinstance(visit, Canonical)
-    try:
-        count, used, why = _native.archive_files(opened, names, room, canonical)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.path.join(folder.path, error.filename)) from error
-    if why == _native.CHANGED:
-        raise changed(os.fsdecode(files[count].path))
-    if isinstance(visit, Canonical):
-        visit.files += [entry.path for entry in files[:count]]
-    if not count:
-        return False
-    buffer += memoryview(room)[:used]
-    folder.skip(count - 1)
-    return True
+def _file(buffer: Buffer, folder: int, visit: Visit | None, entry: os.DirEntry[bytes]) -> Iterator[bytes | memoryview]:
+    """Add the entry of any file of an open folder."""
+    buffer.add(wire.ENTRY + wire.string(entry.name) + wire.NODE)
+    yield from _leaf(buffer, os.fsdecode(entry.path), entry.name, folder, None, visit)
+    buffer.add(wire.CLOSE)
 
 
 def _leaf(
-    buffer: bytearray,
+    buffer: Buffer,
     path: str,
     name: str | bytes,
     folder: int | None,
     status: os.stat_result | None,
     visit: Visit | None,
-) -> Iterable[bytes]:
+) -> Iterable[bytes | memoryview]:
     """Add a file or a link to the buffer; gives the chunks of a large file, with the buffer before them.
 
     Parameters
@@ -200,7 +182,7 @@ def _leaf(
         None for what is known to be a file.
     """
     if status is not None and stat.S_ISLNK(status.st_mode):
-        buffer += wire.SYMLINK + wire.string(os.fsencode(os.readlink(path))) + wire.CLOSE
+        buffer.add(wire.SYMLINK + wire.string(os.fsencode(os.readlink(path))) + wire.CLOSE)
         if visit is not None:
             visit(path, status, path)
         return ()
@@ -212,7 +194,7 @@ def _leaf(
         size = status.st_size
         head = wire.EXECUTABLE_HEAD if status.st_mode & stat.S_IXUSR else wire.FILE_HEAD
         if size > CHUNK:
-            buffer += head + wire.size_field(size)
+            buffer.add(head + wire.size_field(size))
             return _large(buffer, os.dup(descriptor), path, status, visit)
         # One byte more than its status said, to see a file that grows.
         data = os.read(descriptor, size + 1)
@@ -222,17 +204,16 @@ def _leaf(
             visit(path, status, descriptor)
     finally:
         os.close(descriptor)
-    buffer += b"".join((head, wire.size_field(size), data, wire.padding(size), wire.CLOSE))
+    buffer.add(b"".join((head, wire.size_field(size), data, wire.padding(size), wire.CLOSE)))
     return ()
 
 
 def _large(
-    buffer: bytearray, descriptor: int, path: str, status: os.stat_result, visit: Visit | None
-) -> Iterator[bytes]:
+    buffer: Buffer, descriptor: int, path: str, status: os.stat_result, visit: Visit | None
+) -> Iterator[bytes | memoryview]:
     """The rest of a file that is read in pieces; closes the descriptor."""
     try:
-        yield bytes(buffer)
-        buffer.clear()
+        yield buffer.take()
         left = status.st_size
         while left:
             chunk = os.read(descriptor, min(CHUNK, left))
@@ -246,20 +227,26 @@ def _large(
             visit(path, status, descriptor)
     finally:
         os.close(descriptor)
-    buffer += wire.padding(status.st_size)
-    buffer += wire.CLOSE
+    buffer.add(wire.padding(status.st_size) + wire.CLOSE)
 
 
 def pack(
     path: str | Path,
-    write: Callable[[bytes], object],
+    write: Callable[[bytes | memoryview], object],
     *,
     visit: Visit | None = None,
     keep: Filter | None = None,
 ) -> None:
-    """Write the archive of `path`; parameters and errors as `pack_chunks`."""
-    for chunk in pack_chunks(path, visit=visit, keep=keep):
-        write(chunk)
+    """Write the archive of `path`; parameters and errors as `pack_chunks`.
+
+    Parameters
+    ----------
+    write
+        As that of a file: what it is given is there only until it returns.
+    """
+    with contextlib.closing(_views(path, visit, keep)) as views:
+        for view in views:
+            write(view)
 
 
 def _entries(folder: str) -> list[os.DirEntry[bytes]]:

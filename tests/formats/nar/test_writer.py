@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -275,6 +277,90 @@ def test_canonical_is_the_same_archive_and_a_canonical_tree(tmp_path: Path) -> N
         assert status.st_nlink == 1 or file.is_dir()
         if not file.is_symlink():
             assert stat.S_IMODE(status.st_mode) == (0o555 if file.name in ("1", "603") else 0o444)
+
+
+def many(folder: Path, count: int = 500) -> None:
+    """More files than one call takes, and more than one thread does."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04}").write_bytes(b"%d" % number * (number % 50))
+
+
+@pytest.mark.parametrize("place", [0, 7, 19, 20, 255, 256, 450, 499])
+def test_among_many_files_each_kind_is_archived_in_its_place(tmp_path: Path, place: int) -> None:
+    many(tmp_path / "x")
+    (tmp_path / f"x/{place:04}").write_bytes(os.urandom(CHUNK + 5))
+    for other in range(place // 2, place // 2 + 3):
+        (tmp_path / f"x/{other:04}a").hardlink_to(tmp_path / f"x/{other:04}")
+    for file in list((tmp_path / "x").iterdir())[::3]:
+        file.chmod(0o755)
+    before = dumped(
+        Directory(
+            {
+                file.name: Regular(file.read_bytes(), executable=bool(file.stat().st_mode & stat.S_IXUSR))
+                for file in (tmp_path / "x").iterdir()
+            }
+        )
+    )
+    assert packed(tmp_path / "x") == before
+    written = io.BytesIO()
+    canonical = Canonical(str(tmp_path / "x"))
+    pack(tmp_path / "x", written.write, visit=canonical)
+    assert written.getvalue() == before == packed(tmp_path / "x")
+    assert sorted(canonical.files) == sorted(os.fsencode(file) for file in (tmp_path / "x").iterdir())
+    for file in (tmp_path / "x").iterdir():
+        status = file.stat()
+        assert (status.st_nlink, status.st_mtime_ns) == (1, 10**9)
+        assert stat.S_IMODE(status.st_mode) in (0o444, 0o555)
+
+
+def test_many_files_that_fill_all_memory_that_there_is_for_them(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    for number in range(70):
+        (tmp_path / f"x/{number}").write_bytes(os.urandom(CHUNK // 8 * (number % 8)))
+    contents = {file.name: Regular(file.read_bytes()) for file in (tmp_path / "x").iterdir()}
+    assert packed(tmp_path / "x") == dumped(Directory(contents))
+    assert max(map(len, pack_chunks(tmp_path / "x"))) <= 3 * CHUNK
+
+
+@pytest.mark.parametrize("place", [0, 250, 255, 499])
+def test_a_fault_among_many_files_is_named_and_ends_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    many(tmp_path / "x")
+    threads, opened = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def gone_behind(folder: bytes) -> Iterator[list[os.DirEntry[bytes]]]:
+        with scandir(folder) as found:
+            entries = list(found)
+        (tmp_path / f"x/{place:04}").unlink()
+        yield entries
+
+    monkeypatch.setattr(os, "scandir", gone_behind)
+    with pytest.raises(FileNotFoundError) as caught:
+        packed(tmp_path / "x")
+    assert os.fsdecode(caught.value.filename) in (f"{tmp_path}/x/{place:04}", f"{place:04}")
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, opened)
+
+
+def test_an_archive_of_many_files_that_nobody_reads_to_its_end_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    for number in range(300):
+        (tmp_path / f"x/{number}").write_bytes(bytes(CHUNK // 64))
+    threads, opened = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    chunks = pack_chunks(tmp_path / "x")
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, opened)
+
+
+def test_what_pack_gives_away_is_whole_while_it_is_written(tmp_path: Path) -> None:
+    many(tmp_path / "x")
+    copies: list[bytes] = []
+    pack(tmp_path / "x", lambda chunk: copies.append(bytes(chunk)))
+    assert b"".join(copies) == packed(tmp_path / "x")
 
 
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
