@@ -9,13 +9,11 @@ Source of the environment: Nix manual, "Build environment" of `derivation`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import secrets
-import signal
 import subprocess
-import threading
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -32,18 +30,21 @@ from bridge.store.objects import add_output, register_built, remove_tree
 from bridge.store.trace import Realization, record
 
 from .errors import BuildError, PromiseError
-from .events import Line, Phase
+from .events import Note, Phase
 from .failed import keep
+from .following import follow
+from .kept import described, keeps, lay_failure, never_kept
+from .limits import exceeded, limited
+from .retry import tried
 from .task import Context, Task, how_it_ended, log_tail, work_folder
 
 __all__ = ["build_local", "check_outputs", "environment", "output_paths", "record_local", "take_outputs"]
 
 _HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_GRACE = 2.0
 
 
 def build_local(context: Context, task: Task) -> Realization:
-    """Build a shell stage here and record the realization.
+    """Build a shell stage here and record the realization; where the stage keeps failures, also a failed one.
 
     Raises
     ------
@@ -52,6 +53,12 @@ def build_local(context: Context, task: Task) -> Realization:
     PromiseError
         If an output or a promised file is missing.
     """
+    if task.node.stage.policy.on_error == "keep" and not keeps(task, sys.maxsize):
+        context.report(Note(never_kept(task.node)))
+    return tried(context, task, lambda number: _attempt(context, task, number))
+
+
+def _attempt(context: Context, task: Task, number: int) -> Realization:
     context.check()
     store = context.store
     scratch = output_paths(task)
@@ -59,14 +66,47 @@ def build_local(context: Context, task: Task) -> Realization:
     # Bytes that are no object yet are rubbish otherwise.
     hold(store, own)
     log = task.new_log(store)
-    started = time.time()
-    # All valid: made by a process that died between registering and recording.
-    outputs = scratch if all(map(store.is_valid, own)) else _build(context, task, log, scratch, own)
-    return record_local(context, task, outputs, log, started)
+    started = task.starts(number)
+    if all(map(store.is_valid, own)):
+        # Made by a process that died between registering and recording.
+        return record_local(context, task, scratch, log, started)
+    try:
+        with work_folder(store) as folder, disk_errors(f"{store.root} can not be written"):
+            for path, place in own.items():
+                # Left by a build that died: it holds no lock and has no record.
+                store.info_file(path).unlink(missing_ok=True)
+                remove_tree(place)
+            try:
+                _run(context, task, folder, log, scratch, own)
+                check_outputs(task, scratch, own, log)
+            except BuildError as error:
+                if keeps(task, number):
+                    # One whose result has no path yet has one output.
+                    tree = lay_failure(folder, error, log, own[scratch["out"]])
+                    info = add_output(store, f"{task.node.name}-failed", tree, task.inputs)
+                    return record_local(context, task, {"out": info.path}, log, started, number, error)
+                if context.keep_failed and number > task.node.stage.policy.retries:
+                    _keep(context, task, folder, log, error, scratch)
+                raise
+        context.report(Phase(task.node, "adding to the store"))
+        return record_local(context, task, take_outputs(context, task, scratch), log, started, number)
+    except BaseException:
+        for path, place in own.items():
+            if not store.is_valid(path):
+                remove_tree(place)
+        raise
 
 
-def record_local(context: Context, task: Task, outputs: dict[str, str], log: Path, started: float) -> Realization:
-    """Record what a builder that ran here made: output name to store path."""
+def record_local(
+    context: Context,
+    task: Task,
+    outputs: dict[str, str],
+    log: Path,
+    started: float,
+    attempts: int = 1,
+    error: BuildError | None = None,
+) -> Realization:
+    """Record what a builder that ran here made: output name to store path; with the error, where it failed."""
     made = Realization(
         drv=task.resolved.path,
         outputs=outputs,
@@ -79,33 +119,11 @@ def record_local(context: Context, task: Task, outputs: dict[str, str], log: Pat
         index=task.index,
         seed=task.seed,
         log=log.name if log.exists() else None,
+        result="done" if error is None else "failed",
+        error=None if error is None else described(error),
+        attempts=attempts,
     )
     return record(context.store, made)
-
-
-def _build(context: Context, task: Task, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> dict[str, str]:
-    """Run the builder and take in what it made: output name to store path."""
-    store = context.store
-    try:
-        with work_folder(store) as folder, disk_errors(f"{store.root} can not be written"):
-            for path, place in own.items():
-                # Left by a build that died: it holds no lock and has no record.
-                store.info_file(path).unlink(missing_ok=True)
-                remove_tree(place)
-            try:
-                _run(context, task, folder, log, scratch, own)
-                check_outputs(task, scratch, own, log)
-            except BuildError as error:
-                if context.keep_failed:
-                    _keep(context, task, folder, log, error, scratch)
-                raise
-        context.report(Phase(task.node, "adding to the store"))
-        return take_outputs(context, task, scratch)
-    except BaseException:
-        for path, place in own.items():
-            if not store.is_valid(path):
-                remove_tree(place)
-        raise
 
 
 def _keep(context: Context, task: Task, folder: Path, log: Path, error: BuildError, scratch: dict[str, str]) -> None:
@@ -196,7 +214,8 @@ def environment(
         "TERM": "xterm-256color",
         **dict.fromkeys(("TMPDIR", "TEMPDIR", "TMP", "TEMP"), str(work)),
     }
-    return {**env, **fixed}
+    granted = {name: os.environ[name] for name in task.node.stage.policy.environ if name in os.environ}
+    return {**env, **granted, **task.environ, **fixed}
 
 
 def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str, str], own: dict[str, Path]) -> None:
@@ -205,11 +224,13 @@ def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str,
     builder = context.places.translate(drv.builder, own)
     args = [context.places.translate(arg, own) for arg in drv.args]
     name = task.node.name
+    policy = task.node.stage.policy
+    # argv[0] is the builder's base name, as Nix gives it.
+    program, command = limited(builder, [os.path.basename(builder), *args], env, policy)
     try:
-        # argv[0] is the builder's base name, as Nix gives it.
         process = subprocess.Popen(
-            [os.path.basename(builder), *args],
-            executable=builder,
+            command,
+            executable=program,
             cwd=work,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -224,78 +245,21 @@ def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str,
             file=task.node.stage.place.file,
             line=task.node.stage.place.line,
         ) from error
-    _follow(context, task, process, log)
+    timed_out = follow(context, task, process, log)
     status = process.wait()
     context.check()
     if status:
+        tail = log_tail(log)
+        said, reason = exceeded(policy, status, timed_out, tail) or (how_it_ended(status), "failed")
         raise BuildError(
-            f"the builder of the stage {name} {how_it_ended(status)}",
+            f"the builder of the stage {name} {said}",
             stage=name,
-            log_tail=log_tail(log),
+            log_tail=tail,
+            reason=reason,
             hint=f"the whole log: {log}",
             file=task.node.stage.place.file,
             line=task.node.stage.place.line,
         )
-
-
-def _follow(context: Context, task: Task, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Write the builder's output to its log and report it, until it ends or the run is interrupted."""
-    assert process.stdout is not None
-    killer = _Killer(context, process)
-    try:
-        with log.open("wb", buffering=0) as file:
-            for line in process.stdout:
-                file.write(line)
-                context.report(Line(task.node, line.decode(errors="replace").rstrip("\n")))
-        # It may have closed its stdout and go on; left unreaped, so that its group stays its own.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    finally:
-        killer.finish()
-        process.stdout.close()
-        process.wait()
-
-
-class _Killer:
-    """Ends a builder's process group when the run is interrupted, and what it left when it ended.
-
-    A guard, a shell of its own, ends the group where this process itself is killed: a builder that went on
-    would write into the output that the next process builds.
-    """
-
-    def __init__(self, context: Context, process: subprocess.Popen[bytes]) -> None:
-        self._context = context
-        self._process = process
-        self._done = threading.Event()
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", f"read end || kill -s KILL -- -{process.pid}"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            cwd="/",
-        )
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.1):
-            if self._context.cancelled.is_set():
-                self._send(signal.SIGTERM)
-                if not self._done.wait(_GRACE):
-                    self._send(signal.SIGKILL)
-                return
-            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                # What it left running may hold its stdout open for ever.
-                self._send(signal.SIGKILL)
-                return
-
-    def _send(self, sent: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, sent)
-
-    def finish(self) -> None:
-        self._done.set()
-        self._thread.join()
-        self._send(signal.SIGKILL)
-        self._guard.communicate(b"\n")
 
 
 def check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log: Path) -> None:

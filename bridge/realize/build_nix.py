@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import threading
@@ -20,8 +21,9 @@ from bridge.nix.build import build, log_command
 from bridge.nix.client import Connection, PathInfo, connect
 from bridge.nix.errors import NixBuildError, NixCancelledError, NixError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Evaluated, Evaluator, Node, question
-from bridge.stages.recipes import SourceObject
+from bridge.stages.plan import Evaluated, Evaluator, Node
+from bridge.stages.resolve import question
+from bridge.stages.sources import SourceObject
 from bridge.store.durable import disk_errors
 from bridge.store.holds import hold
 from bridge.store.info import ObjectInfo, find_info
@@ -30,15 +32,18 @@ from bridge.store.trace import Realization, record
 
 from .errors import BuildError, Interrupted
 from .events import Aside, Line, Note, Phase, Started
+from .kept import never_kept
+from .nix_calls import calls, with_inputs
 from .sources import bring_source
 from .task import Context, Task, printable
 
-__all__ = ["NixBuilder"]
+__all__ = ["KEPT", "NixBuilder"]
 
 _IGNORED = re.compile(r"ignoring the (?:client|user)-specified setting '([^']+)'")
-_KEPT = re.compile(r"""keeping build directory (['"])(.+)\1""")
-_GOALS = 100
-"""Goals in one call of nix-build: many more make Nix slow (a thousand take five times as long)."""
+KEPT = re.compile(r"""keeping build directory (['"])(.+)\1""")
+_NOT_NIXS = {"retries": 0, "cpu_time": None, "memory": None}
+"""What of a stage's policy Nix does not hold, and what says that nothing is asked for."""
+_TIMED_OUT = re.compile(r"timed out after \d+ seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class NixBuilder:
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _made: dict[str, Realization] = field(default_factory=dict)
     _evaluated: dict[str, Evaluated] = field(default_factory=dict)
+    _told: set[Node] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextlib.contextmanager
@@ -225,8 +231,8 @@ class NixBuilder:
         tasks = self._prepared(self._evaluate(every, failed), failed)
         unprepared = {task.node for task in every if task.resolved.path in failed}
         by_drv = {self._goal(task): task for task in tasks}
-        needed_by_others = {path for task in tasks for path in task.resolved.derivation.input_drvs}
-        goals = [path for path in by_drv if path not in needed_by_others]
+        for task in tasks:
+            self._say_what_is_not_held(task.node)
         seen = self._seen
         seen.update((path, _Seen()) for path in by_drv)
         asides: dict[str, Aside] = {}
@@ -234,7 +240,7 @@ class NixBuilder:
         def on_event(event: activity.Event) -> None:
             if isinstance(event, activity.Message) and (ignored := _IGNORED.search(event.text)):
                 self.context.report(Note(f"Nix takes no notice of {ignored[1]}: its daemon does not trust this user"))
-            if isinstance(event, activity.Message) and (kept := _KEPT.search(event.text)):
+            if isinstance(event, activity.Message) and (kept := KEPT.search(event.text)):
                 self.context.report(Note(f"Nix keeps what a failed build worked in: {kept[2]}"))
             drv = getattr(event, "drv", None)
             if drv not in by_drv:
@@ -260,15 +266,21 @@ class NixBuilder:
                 for path in self._outputs(task).values():
                     nix.add_temp_root(path)
         errors: list[NixBuildError] = []
-        for start in range(0, len(goals), _GOALS):
+        asked: set[str] = set()
+        for wanted, timeout in calls(by_drv):
+            # Nix would try again what it could not build in an earlier call.
+            lost = self._lost(by_drv, asked) if errors else set()
+            goals = [goal for goal in wanted if goal not in lost]
+            asked |= with_inputs(by_drv, goals)
+            limits = {} if timeout is None else {"timeout": str(math.ceil(timeout))}
             try:
                 build(
                     self.installation,
-                    [one for path in goals[start : start + _GOALS] for one in self._installables(by_drv[path])],
+                    [one for path in goals for one in self._installables(by_drv[path])],
                     on_event=on_event,
                     keep_going=keep_going,
                     keep_failed=self.context.keep_failed,
-                    options={"max-jobs": str(jobs), **(settings or {})},
+                    options={"max-jobs": str(jobs), **(settings or {}), **limits},
                     cancel=self.context.cancelled,
                 )
             except NixCancelledError as error:
@@ -289,6 +301,24 @@ class NixBuilder:
             if task.resolved.path not in made and to_blame and unmade.isdisjoint(task.node.inputs):
                 failed[task.resolved.path] = _failure(task, goal, errors, seen[goal])
         return Built(made, failed)
+
+    def _lost(self, by_goal: Mapping[str, Task], asked: Iterable[str]) -> set[str]:
+        """Of the goals those that were asked for and are not there, and what needs them."""
+        made = self.finished([by_goal[goal] for goal in asked])
+        lost = {goal for goal in asked if by_goal[goal].resolved.path not in made}
+        for goal, task in by_goal.items():
+            if not lost.isdisjoint(task.resolved.derivation.input_drvs):
+                lost.add(goal)
+        return lost
+
+    def _say_what_is_not_held(self, node: Node) -> None:
+        """Tell once of a stage what of its policy Nix has nothing for."""
+        lost = [name for name in _NOT_NIXS if getattr(node.stage.policy, name) != _NOT_NIXS[name]]
+        if lost and node not in self._told:
+            self.context.report(Note(f"Nix builds {node.name}, and has no {', '.join(lost)}: the local builder has"))
+        if node.stage.policy.on_error == "keep" and node not in self._told:
+            self.context.report(Note(never_kept(node)))
+        self._told.add(node)
 
     def finished(self, tasks: Sequence[Task]) -> dict[str, Realization]:
         """Record and root those tasks whose outputs Nix has by now, also of a call that still runs."""
@@ -427,9 +457,11 @@ def _failure(task: Task, goal: str, errors: Sequence[NixBuildError], seen: _Seen
     if not own and not seen.started:
         own = [error.message for error in errors if goal not in error.failed]
     hint = errors[0].hint if errors else None
+    said = own[0] if own else f"the builder of {goal} failed"
     return BuildError(
-        f"Nix can not build the stage {name}: {own[0] if own else f'the builder of {goal} failed'}",
+        f"Nix can not build the stage {name}: {said}",
         stage=name,
+        reason="timeout" if _TIMED_OUT.search(said) else "failed",
         log_tail=list(seen.lines) or (errors[0].log_tail if errors else ()),
         hint=f"the whole log: {log_command(goal)}" if seen.started else hint,
         file=place.file,

@@ -12,17 +12,20 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bridge.formats.derivation import derivation_references
 from bridge.formats.errors import BridgeError
 from bridge.nix.installation import Installation
-from bridge.stages.plan import Node, Plan, question
+from bridge.stages.plan import Node, Plan
+from bridge.stages.resolve import question
 from bridge.store.durable import temporary
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import add_texts, remove_tree
 from bridge.store.trace import Realization, find_realizations
 
 from .build_local import build_local
+from .build_nix import KEPT
 from .choosing import Choice
 from .engine import Outcome
 from .errors import BuildError, RealizeError
@@ -31,6 +34,9 @@ from .places import Places
 from .run_python import run_python
 from .task import Context, Task
 from .workers import ForkWorkers
+
+if TYPE_CHECKING:
+    from .elsewhere import Elsewhere
 
 __all__ = ["Checked", "Difference", "check"]
 
@@ -46,15 +52,22 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A realization that was made again; no differences if the same came out."""
+    """A realization that was made again; no differences if the same came out.
+
+    Parameters
+    ----------
+    left
+        What Nix keeps of it and only Nix may remove.
+    """
 
     node: Node
     realization: Realization
     differences: tuple[Difference, ...]
+    left: tuple[Path, ...] = ()
 
 
 def check(
-    plan: Plan, outcome: Outcome, context: Context, executor: ForkWorkers, names: Iterable[str] = ()
+    plan: Plan, outcome: Outcome, context: Context, executor: ForkWorkers | Elsewhere, names: Iterable[str] = ()
 ) -> Iterator[Checked]:
     """Make the chosen realizations of stages again, one after the other, and compare.
 
@@ -83,18 +96,19 @@ def check(
             raise RealizeError(f"the stage {node.name} is not realized", hint="run nixbridge realize first")
         for one in choice.chosen:
             realization = one.realization
+            left: list[Path] = []
             if realization.runner == "nix":
-                differences = _by_nix(context.places.nix, realization, _built(plan, choice, realization))
+                differences, left = _by_nix(context.places.nix, realization, _built(plan, choice, realization))
             elif realization.runner == "fetch":
                 # Its hash was checked when it came.
                 continue
             else:
                 differences = _again(context, executor, outcome, choice, realization)
-            yield Checked(node, realization, tuple(differences))
+            yield Checked(node, realization, tuple(differences), tuple(left))
 
 
 def _again(
-    context: Context, executor: ForkWorkers, outcome: Outcome, choice: Choice, realization: Realization
+    context: Context, executor: ForkWorkers | Elsewhere, outcome: Outcome, choice: Choice, realization: Realization
 ) -> list[Difference]:
     resolved = next(one for one in choice.resolved if one.path == realization.drv)
     previous = find_realizations(context.store, realization.previous) if realization.previous else [None]
@@ -140,27 +154,44 @@ def _built(plan: Plan, choice: Choice, realization: Realization) -> str:
     return answer.instantiated.path
 
 
-def _by_nix(nix: Installation | None, realization: Realization, drv: str) -> list[Difference]:
-    """Have Nix build a derivation again."""
+def _by_nix(nix: Installation | None, realization: Realization, drv: str) -> tuple[list[Difference], list[Path]]:
+    """Have Nix build a derivation again; how it differs, and what Nix left that we may not remove."""
     if nix is None:
         raise RealizeError(f"Nix built {realization.stage}, and there is none here to check it")
+    # Only so does Nix keep another result, to be compared; and the folder of the build, for nobody.
     done = nix.run([nix.program("nix-store"), "--realise", drv, "--check", "--keep-failed"], timeout=None)
+    kept = [Path(found[2]) for found in KEPT.finditer(done.stderr)]
     if done.returncode == 0:
-        return []
+        return [], _removed(kept)
     found: list[Difference] = []
     for name, path in realization.outputs.items():
         again = nix.real_path(path + ".check")
         if os.path.lexists(again):
+            kept.append(again)
             found += compare(name, nix.real_path(path), again)
-            remove_tree(again)
+    left = _removed(kept)
     if not found and "deterministic" in done.stderr:
-        return [Difference(name, "", "contents") for name in realization.outputs]
+        return [Difference(name, "", "contents") for name in realization.outputs], left
     if not found:
+        *log, said = done.stderr.strip().splitlines() or [f"nix-store ended with {done.returncode}"]
         raise BuildError(
-            f"Nix can not check the stage {realization.stage}: {done.stderr.strip().splitlines()[-1]}",
-            stage=realization.stage,
+            f"Nix can not check the stage {realization.stage}: {said}", stage=realization.stage, log_tail=log[-20:]
         )
-    return found
+    return found, left
+
+
+def _removed(places: Iterable[Path]) -> list[Path]:
+    """Remove what may be removed; gives the rest."""
+    left = []
+    for place in places:
+        remove_tree(place)
+        if os.path.lexists(place):
+            left.append(place)
+        elif place.parent.name.startswith("nix-build-"):
+            # Since Nix 2.30 the folder of a build lies in another one.
+            with contextlib.suppress(OSError):
+                place.parent.rmdir()
+    return left
 
 
 def compare(output: str, old: Path, new: Path) -> Iterator[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from bridge.formats.derivation import Instantiated
-from bridge.stages.plan import Node, resolve
+from bridge.stages.plan import Node
+from bridge.stages.resolve import resolve
 from bridge.store.layout import Store
 from bridge.store.records import read_records
 from bridge.store.trace import Realization
@@ -22,6 +24,7 @@ from .matchers import (
     Pool,
     apply,
     candidates_in,
+    contradicted,
     cut,
     lacking,
     latest,
@@ -36,8 +39,10 @@ from .places import Places
 
 __all__ = [
     "Choice",
+    "Expected",
     "Pinned",
     "candidates_of",
+    "expected_of",
     "matcher_of",
     "missing_of",
     "previous_of",
@@ -87,6 +92,36 @@ class Choice:
         found = [one.outputs[output] for one in self.chosen]
         return found if self.many else found[0]
 
+    @property
+    def results(self) -> Sequence[Mapping[str, str]]:
+        """The outputs of each that is chosen."""
+        return [one.outputs for one in self.chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a stage that has still to be built will give, as its resolved derivations say: `results` by output."""
+
+    results: tuple[Mapping[str, str], ...]
+    many: bool
+
+    def paths(self, output: str) -> str | list[str]:
+        """As of a choice."""
+        found = [one[output] for one in self.results]
+        return found if self.many else found[0]
+
+
+def expected_of(node: Node, resolved: Sequence[Instantiated]) -> Expected | None:
+    """What building a stage will give; None where only its contents will tell."""
+    found = []
+    for one in resolved:
+        outputs = {name: one.derivation.output_path(name) for name in one.derivation.outputs}
+        known = {name: path for name, path in outputs.items() if path is not None}
+        if len(known) < len(outputs):
+            return None
+        found.append(known)
+    return Expected(tuple(found), many=node.mapped is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
@@ -96,7 +131,7 @@ class Pinned:
     many: bool
 
 
-def resolved_of(node: Node, choices: Mapping[Node, Choice]) -> list[Instantiated]:
+def resolved_of(node: Node, choices: Mapping[Node, Choice | Expected]) -> list[Instantiated]:
     """The resolved derivations of a node whose inputs are chosen: one, or of a mapped stage as many as those differ."""
     if not node.waits:
         assert node.instantiated is not None
@@ -105,10 +140,10 @@ def resolved_of(node: Node, choices: Mapping[Node, Choice]) -> list[Instantiated
         return [resolve(node, lambda used, output: choices[used].paths(output))]
     mapped = node.mapped
 
-    def path(one: Candidate, used: Node, output: str) -> str | list[str]:
-        return one.outputs[output] if used is mapped else choices[used].paths(output)
+    def path(one: Mapping[str, str], used: Node, output: str) -> str | list[str]:
+        return one[output] if used is mapped else choices[used].paths(output)
 
-    resolved = [resolve(node, partial(path, one)) for one in choices[mapped].chosen]
+    resolved = [resolve(node, partial(path, one)) for one in choices[mapped].results]
     # Equal results above are one object, and so one derivation here.
     return list({one.path: one for one in resolved}.values())
 
@@ -127,10 +162,13 @@ def seed_of(drv: str, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{drv}:{index}".encode()).digest()[:8], "big") >> 1
 
 
+_ONLY, _LATEST = only(), latest()
+
+
 def matcher_of(node: Node) -> Matcher:
     """The stage's matcher, or what suits it without one."""
     policy = node.stage.policy
-    return policy.match or (only() if policy.deterministic else latest())
+    return policy.match or (_ONLY if policy.deterministic else _LATEST)
 
 
 def candidates_of(places: Places, node: Node, drv: str, *, by_nix: bool) -> list[Candidate]:
@@ -178,9 +216,18 @@ def missing_of(node: Node, candidates: Sequence[Candidate], *, tried: bool) -> i
     Raises
     ------
     MatchError
-        If the matcher takes none even then, saying why it refused each.
+        If the matcher takes none even then, saying why it refused each; at once, where runs would change nothing.
     """
     matcher = matcher_of(node)
+    if contradicted(matcher, node.stage.config):
+        have = ", ".join(f"{name}={value!r}" for name, value in sorted(node.stage.config.items()))
+        place = node.stage.place
+        raise MatchError(
+            f"the matcher {shown(matcher)} of the stage {node.name} wants other arguments than the stage has",
+            hint=f"it has {have or 'none'}",
+            file=place.file,
+            line=place.line,
+        )
     missing = max(node.stage.policy.realizations, needed(matcher)) - len(candidates)
     if missing > 0 and not tried:
         return missing
@@ -188,12 +235,25 @@ def missing_of(node: Node, candidates: Sequence[Candidate], *, tried: bool) -> i
         if apply(matcher, candidates) is not None:
             return 0
         if not tried:
+            _check_spelling(node, matcher, candidates)
             return lacking(matcher, candidates)
         raise _unsatisfied(node, matcher, candidates)
     except MatchError as error:
         if error.file is None:
             error.file, error.line = node.stage.place.file, node.stage.place.line
         raise
+
+
+def _check_spelling(node: Node, matcher: Matcher, candidates: Sequence[Candidate]) -> None:
+    """Raise where more runs would not help: nobody should wait hours to be told of a misspelt metric."""
+    have = sorted({name for one in candidates for name in one.metrics})
+    for metric in metrics_named(matcher):
+        near = difflib.get_close_matches(metric, have, 1)
+        if metric not in have and near:
+            raise MatchError(
+                f"no realization of the stage {node.name} has the metric {metric!r}",
+                hint=f"is it {near[0]}? they have {cut(have)}; nixbridge realize --more {node.name}=1 makes another",
+            )
 
 
 def _unsatisfied(node: Node, matcher: Matcher, candidates: Sequence[Candidate]) -> MatchError:

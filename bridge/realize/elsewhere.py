@@ -50,7 +50,7 @@ _SENT_KEPT = 16
 _TRIES = 3
 _SHIPPED = (
     "formats/errors.py",
-    *(f"formats/nar/{name}.py" for name in ("__init__", "canonical", "nodes", "reader", "wire", "writer")),
+    *(f"formats/nar/{name}.py" for name in ("__init__", "canonical", "files", "nodes", "reader", "wire", "writer")),
     "realize/remote.py",
     "realize/worker.py",
 )

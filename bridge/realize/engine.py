@@ -8,12 +8,13 @@ The engine owns the graph: one thread decides, others run and build. It reports 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ from bridge.store.trace import Realization
 
 from .choosing import (
     Choice,
+    Expected,
     candidates_of,
+    expected_of,
     matcher_of,
     missing_of,
     previous_of,
@@ -51,10 +54,16 @@ from .turns import Turns
 from .workers import ForkWorkers
 
 if TYPE_CHECKING:
+    # Imported late, like all that only a run or a build needs: often there is nothing to do.
+    from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
     from .build_nix import NixBuilder
     from .elsewhere import Elsewhere
 
 __all__ = ["Options", "Outcome", "realize"]
+
+_MOMENT = 0.05
+"""Seconds for which `gc` is kept out at a time."""
 
 _POLL = 0.05
 _NIX_POLL = 0.3
@@ -71,14 +80,17 @@ class Outcome:
     choices
         Of each stage that could be chosen for.
     pending
-        Dry run: how many runs each other stage needs at least.
+        Dry run: how many runs each other stage needs at least; of one that is not among `resolved`, if it runs at all.
     candidates
         Dry run: what there is of the pending stages.
+    resolved
+        Dry run: the resolved derivations of the pending stages, where they do not wait for what others give.
     """
 
     choices: dict[Node, Choice]
     pending: dict[Node, int]
     candidates: dict[Node, tuple[Candidate, ...]]
+    resolved: dict[Node, tuple[Instantiated, ...]]
 
 
 def realize(
@@ -139,8 +151,11 @@ class _Engine:
                 self._dependents[used].append(node)
         self._ready = deque(node for node in plan.nodes if not node.inputs)
         self._choices: dict[Node, Choice] = {}
+        self._to_hold: list[str] = []
         self._pending: dict[Node, int] = {}
         self._candidates_seen: dict[Node, tuple[Candidate, ...]] = {}
+        self._resolved_seen: dict[Node, tuple[Instantiated, ...]] = {}
+        self._expected: dict[Node, Expected] = {}
         self._failed: dict[Node, BridgeError] = {}
         self._lost: set[Node] = set()
         self._for_nix: list[Task] = []
@@ -150,6 +165,7 @@ class _Engine:
         self._runs: dict[Node, int] = {}
         self._kept: dict[Node, BuildError] = {}
         self._running: dict[Future[Any], Task | list[Task]] = {}
+        self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._grants: dict[Future[Any], Grant] = {}
         self._durations = Durations(store)
         self._ways = self._durations.ways(plan)
@@ -179,14 +195,11 @@ class _Engine:
             failures = list(self._failed.values())
             count = f"{len(failures)} stages failed" if len(failures) > 1 else "1 stage failed"
             raise RealizeError(count, failures=failures)
-        return Outcome(self._choices, self._pending, self._candidates_seen)
+        return Outcome(self._choices, self._pending, self._candidates_seen, self._resolved_seen)
 
     def _loop(self) -> None:
         while True:
-            while self._ready:
-                self._guard(self._ready.popleft())
-                if self._stops():
-                    self._ready.clear()
+            self._consider_ready()
             if self._stops():
                 self._abort()
                 return
@@ -195,16 +208,37 @@ class _Engine:
             waiting = self._turns.waiting
             if not self._running and not waiting:
                 return
-            timeout = _POLL if waiting else _NIX_POLL
-            if self._running:
-                done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._finish(future, self._running.pop(future))
-                if not done:
-                    self._look_at_nix()
-            else:
-                time.sleep(timeout)
+            self._wait(_POLL if waiting else _NIX_POLL)
             self._ready.extend(self._turns.waiting)
+
+    def _wait(self, timeout: float) -> None:
+        """Take what has ended, or wait for the first that does."""
+        try:
+            ended = [self._ended.get(timeout=timeout)]
+        except queue.Empty:
+            self._look_at_nix()
+            return
+        while not self._ended.empty():
+            ended.append(self._ended.get())
+        for future in ended:
+            self._finish(future, self._running.pop(future))
+
+    def _consider_ready(self) -> None:
+        """Consider all nodes whose inputs are chosen, and those that thereby become such.
+
+        Many at a time keep `gc` out and are then held together: for each of them that costs more than looking at it.
+        """
+        store = self._context.store
+        while self._ready:
+            until = time.monotonic() + _MOMENT
+            # A dry run holds nothing, and leaves the store as it is.
+            with contextlib.nullcontext() if self._options.dry_run else using(store):
+                while self._ready and time.monotonic() < until:
+                    self._guard(self._ready.popleft())
+                    if self._stops():
+                        self._ready.clear()
+                hold(store, self._to_hold)
+            self._to_hold.clear()
 
     def _guard(self, node: Node) -> None:
         try:
@@ -248,12 +282,11 @@ class _Engine:
                 self._start(node, found, missing)
 
     def _try(self, node: Node, resolved: Sequence[Instantiated]) -> tuple[list[_Found], list[int]]:
-        """Choose if nothing is missing; at once, so that `gc` takes nothing that was looked at before it is held."""
-        with using(self._context.store):
-            found = self._look_at(node, resolved)
-            missing = [self._missing(node, one) for one in found]
-            if not any(missing):
-                self._choose(node, found)
+        """Choose if nothing is missing."""
+        found = self._look_at(node, resolved)
+        missing = [self._missing(node, one) for one in found]
+        if not any(missing):
+            self._choose(node, found)
         return found, missing
 
     def _take_pinned(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
@@ -261,13 +294,8 @@ class _Engine:
         pinned = self._options.pinned.get(node)
         if pinned is None:
             return False
-        with using(self._context.store):
-            found = self._look_at(node, resolved)
-            hold(
-                self._context.store,
-                (path for each in found for one in each.candidates for path in one.outputs.values()),
-            )
-        candidates = {one.id: one for each in found for one in each.candidates}
+        candidates = {one.id: one for found in self._look_at(node, resolved) for one in found.candidates}
+        self._to_hold += [path for one in candidates.values() for path in one.outputs.values()]
         gone = [identity for identity in pinned.ids if identity not in candidates]
         if gone and node.stage.policy.deterministic:
             return False
@@ -288,16 +316,28 @@ class _Engine:
             self._report(Note(f"{node.name}: {error}"))
             missing = 1
         if missing:
+            resolved = tuple(one.resolved for one in found)
             self._candidates_seen[node] = tuple(candidate for one in found for candidate in one.candidates)
+            self._resolved_seen[node] = resolved
+            expected = expected_of(node, resolved)
+            if expected is not None:
+                # So what uses it is known as well, and may be there already.
+                self._expected[node] = expected
             self._will_run(node, missing)
         else:
             self._choose(node, found)
 
     def _resolved(self, node: Node) -> list[Instantiated] | None:
-        """The resolved derivations, or None where (dry run) an input is not realized yet."""
-        if node.waits and any(used not in self._choices for used in node.inputs):
+        """The resolved derivations, or None where (dry run) nobody knows yet what an input will be."""
+        known: Mapping[Node, Choice | Expected] = self._choices
+        if self._expected:
+            known = {used: self._choices.get(used) or self._expected[used] for used in node.inputs if self._knows(used)}
+        if node.waits and any(used not in known for used in node.inputs):
             return None
-        return resolved_of(node, self._choices)
+        return resolved_of(node, known)
+
+    def _knows(self, node: Node) -> bool:
+        return node in self._choices or node in self._expected
 
     def _look_at(self, node: Node, resolved: Sequence[Instantiated]) -> list[_Found]:
         return [_Found(one, self._candidates(node, one)) for one in resolved]
@@ -338,7 +378,7 @@ class _Engine:
         candidates = [one for each in found for one in each.candidates]
         many = node.mapped is not None or takes_many(matcher, chosen)
         if not self._options.dry_run:
-            hold(self._context.store, [path for one in chosen for path in one.outputs.values()])
+            self._to_hold += [path for one in chosen for path in one.outputs.values()]
         self._report(Chosen(node, matcher, candidates, chosen))
         resolved = tuple(one.resolved for one in found)
         self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), many))
@@ -355,7 +395,8 @@ class _Engine:
         self._turns.settle(node)
         for dependent in self._dependents[node]:
             self._open[dependent] -= 1
-            if self._open[dependent] == 0 and dependent not in self._lost:
+            # One that failed in the same call of Nix as its inputs were made has had its try.
+            if self._open[dependent] == 0 and dependent not in self._lost and dependent not in self._failed:
                 self._ready.append(dependent)
 
     # ---------------------------------------------------------------------------- starting
@@ -378,7 +419,6 @@ class _Engine:
         asked = self._asked.pop(node, Asked())
         self._clean_up()
         if self._installation is not None and self._nix is None:
-            # Imported late, like all that only a build needs: often there is nothing to build.
             from .build_nix import NixBuilder
 
             self._nix = NixBuilder(self._context, self._installation, self._plan.evaluator)
@@ -403,14 +443,16 @@ class _Engine:
         from .make import Maker
 
         if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
         maker = Maker(self._context, self._executor, self._choices, self._nix)
         for task, grant in self._queue.take():
             # Which GPUs a run gets elsewhere, its worker knows.
             environ = grant.environ if isinstance(self._executor, ForkWorkers) else {}
-            future = self._threads.submit(maker.make, replace(task, environ=environ))
-            self._running[future] = task
+            future = self._threads.submit(maker.make, replace(task, environ=environ, started=time.time()))
             self._grants[future] = grant
+            self._run(future, task)
 
     def _clean_up(self) -> None:
         """Take back what dead processes left, once, before anything is made."""
@@ -442,6 +484,8 @@ class _Engine:
             return
         tasks, self._for_nix = self._with_dependents(self._for_nix), []
         if self._nix_thread is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._nix_thread = ThreadPoolExecutor(_NIX_CALLS, thread_name_prefix="nix")
         nix = self._nix
         self._in_nix.update(task.node for task in tasks)
@@ -452,7 +496,7 @@ class _Engine:
             jobs=self._options.jobs,
             settings=self._options.nix_options,
         )
-        self._running[future] = tasks
+        self._run(future, tasks)
 
     def _with_dependents(self, tasks: list[Task]) -> list[Task]:
         """The tasks, and those above them that Nix can build in the same call."""
@@ -475,6 +519,10 @@ class _Engine:
         return group
 
     # ------------------------------------------------------------------------------ finishing
+
+    def _run(self, future: Future[Any], what: Task | list[Task]) -> None:
+        self._running[future] = what
+        future.add_done_callback(self._ended.put)
 
     def _finish(self, future: Future[Any], what: Task | list[Task]) -> None:
         if isinstance(what, list):
@@ -568,6 +616,8 @@ class _Engine:
 
     def _abort(self) -> None:
         """End everything that runs."""
+        from concurrent.futures import wait
+
         self._context.cancelled.set()
         self._ready.clear()
         self._queue.clear()

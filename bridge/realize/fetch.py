@@ -30,6 +30,7 @@ from .download import download
 from .errors import FetchError
 from .events import Phase
 from .fetch_git import check_out
+from .retry import tried
 from .task import Context, Task, work_folder
 
 __all__ = ["fetch"]
@@ -47,6 +48,10 @@ def fetch(context: Context, task: Task) -> Realization:
     FetchError
         Saying for each mirror what was wrong with it.
     """
+    return tried(context, task, lambda number: _fetch(context, task, number))
+
+
+def _fetch(context: Context, task: Task, number: int) -> Realization:
     recipe = task.node.stage.recipe
     started = time.time()
     with work_folder(context.store) as folder:
@@ -66,6 +71,7 @@ def fetch(context: Context, task: Task) -> Realization:
         started=started,
         stopped=time.time(),
         host={"url": url},
+        attempts=number,
     )
     return record(context.store, made)
 

@@ -104,9 +104,8 @@ class Maker:
         in_nix = []
         stack = list(task.resolved.derivation.input_srcs)
         for used in task.node.inputs:
-            for name in used.derivation.outputs if used.instantiated is not None else ():
-                found = self.choices[used].paths(name)
-                stack += [found] if isinstance(found, str) else found
+            # What is there of them: a failure that was kept has one output.
+            stack += [path for one in self.choices[used].chosen for path in one.outputs.values()]
         hold(self.context.store, [*stack, *(task.previous.outputs.values() if task.previous is not None else ())])
         while stack:
             path = stack.pop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import Builder
+from bridge.stages.policy import Builder
 from bridge.store.trace import Realization
 
 from .choosing import Pinned

@@ -8,7 +8,6 @@ checkpoints     what a run leaves for the next try of the same realization, in a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -24,14 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.store_path import STORE_PATH, base_name
-from bridge.stages.values import PythonRecipe, amount
+from bridge.stages.policy import amount
+from bridge.stages.values import PythonRecipe
 from bridge.store.durable import disk_errors
 from bridge.store.objects import add_output
 from bridge.store.trace import Realization, Result, record
 
 from .errors import BuildError, Interrupted, PromiseError, WorkerDiedError
-from .events import Phase, Retrying
+from .events import Phase
 from .failed import keep
+from .kept import described, keeps, lay_failure
+from .retry import tried
 from .task import Context, Task, how_it_ended, log_tail, work_folder
 from .workers import ForkWorkers
 
@@ -56,7 +58,6 @@ KEPT_VARIABLES = (
 )
 """What a stage sees of the user's environment: what finds programs, libraries and the network. All else would be an
 input that nobody knows of."""
-_LONGEST_BACKOFF = 600.0
 
 
 def run_python(context: Context, executor: ForkWorkers | Elsewhere, task: Task) -> Realization:
@@ -71,17 +72,7 @@ def run_python(context: Context, executor: ForkWorkers | Elsewhere, task: Task) 
     Interrupted
         If the run was.
     """
-    policy = task.node.stage.policy
-    for attempt in range(1, policy.retries + 2):
-        try:
-            return _attempt(context, executor, task, attempt)
-        except BuildError as error:
-            if attempt > policy.retries:
-                raise
-            seconds = min(policy.backoff * 2 ** (attempt - 1), _LONGEST_BACKOFF)
-            context.report(Retrying(task.node, error, seconds))
-            context.wait(seconds)
-    raise AssertionError
+    return tried(context, task, lambda number: _attempt(context, executor, task, number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +94,7 @@ def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, nu
     policy = task.node.stage.policy
     with work_folder(store) as folder:
         checkpoint = store.checkpoints / f"{base_name(task.resolved.path)}-{task.index}"
-        one = Attempt(context, task, number, folder, task.new_log(store), checkpoint, time.time())
+        one = Attempt(context, task, number, folder, task.new_log(store), checkpoint, task.starts(number))
         job = prepare_job(one)
         ended: Mapping[str, Any] = {"cpu": 0.0, "memory": 0}
         result: dict[str, Any] = {}
@@ -114,11 +105,12 @@ def _attempt(context: Context, executor: ForkWorkers | Elsewhere, task: Task, nu
             _raise_failure(one, ended, result)
             check_promises(one)
         except BuildError as error:
-            if policy.on_error != "keep" or number <= policy.retries:
-                if number > policy.retries:
-                    keep(context, task, folder, one.log, error, partial(_entry, job, folder))
-                raise
-            return _keep(one, ended, result, error)
+            if keeps(task, number):
+                tree = lay_failure(folder, error, one.log, folder / "out")
+                return record_run(one, ended, result, "failed", tree, f"{task.node.name}-failed", error)
+            if number > policy.retries:
+                keep(context, task, folder, one.log, error, partial(_entry, job, folder))
+            raise
         except Interrupted:
             # A stage that keeps its failures keeps what an interrupted run had so far as well.
             if policy.on_error == "keep" and checkpoint.is_dir():
@@ -156,7 +148,7 @@ def record_run(
         seed=task.seed,
         log=one.log.name if one.log.exists() else None,
         result=outcome,
-        error=None if error is None else _described(error),
+        error=None if error is None else described(error),
         attempts=one.number,
         usage={"cpu": ended["cpu"], "memory": ended["memory"]},
         previous=None if task.previous is None else task.previous.id,
@@ -172,23 +164,6 @@ def record_run(
     except BaseException:
         os.rename(spent, one.checkpoint)
         raise
-
-
-def _described(error: BuildError) -> dict[str, Any]:
-    return {"message": error.message, "reason": error.reason, "file": error.file, "line": error.line}
-
-
-def _keep(one: Attempt, ended: Mapping[str, Any], result: Mapping[str, Any], error: BuildError) -> Realization:
-    """Store a failure: `failure.json`, `log`, and what the run had written in `out`."""
-    kept = one.folder / "kept"
-    with disk_errors(f"{kept} can not be written"):
-        kept.mkdir()
-        (kept / "failure.json").write_text(json.dumps(_described(error), indent=1, sort_keys=True) + "\n")
-        if one.log.exists():
-            shutil.copyfile(one.log, kept / "log")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(one.folder / "out", kept / "out")
-    return record_run(one, ended, result, "failed", kept, f"{one.task.node.name}-failed", error)
 
 
 def _keep_partial(one: Attempt) -> None:
@@ -220,13 +195,15 @@ def prepare_job(one: Attempt) -> dict[str, Any]:
         else:
             arguments[name] = {"path": context.places.translate(value, objects)}
     for name, path in attributes["promises"].items():
-        arguments[name] = {"promise": path}
+        # Of a glob it is the folder that the files go to.
+        pattern = task.node.stage.promises[name].pattern
+        arguments[name] = {"promise": path, "folder": pattern is not None and pattern.startswith(f"{path}/")}
     work = folder / "work"
     positions = folder / "positions.json"
     code = next(found.code for found in task.node.objects if found.code is not None)
     with disk_errors(f"{folder} can not be written"):
         work.mkdir()
-        positions.write_text(json.dumps(code.positions()))
+        positions.write_text(json.dumps(code.positions))
         # A stage that fills the disk must be able to say so.
         with (folder / "result.json").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 4096)
@@ -281,9 +258,9 @@ def _previous(previous: Realization | None, objects: Mapping[str, Path]) -> dict
 
 
 def _run(one: Attempt, executor: ForkWorkers | Elsewhere, job: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(executor, ForkWorkers):
-        return _wait(one.context, executor.submit(job))
     try:
+        if isinstance(executor, ForkWorkers):
+            return _wait(one.context, executor.submit(job))
         return executor.run(job, one.context.cancelled)
     except WorkerDiedError as error:
         stage = one.task.node.stage

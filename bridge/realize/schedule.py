@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import amount
+from bridge.stages.policy import amount
 from bridge.store.durable import write_file
 from bridge.store.errors import DiskError
 from bridge.store.layout import Store
@@ -125,7 +125,8 @@ class Queue:
 
     def __post_init__(self) -> None:
         self._free = dict(self.capacity)
-        self._devices = _devices(self.environ)
+        # Where none are found and the user says that there are, they have the numbers that CUDA gives them.
+        self._devices = _devices(self.environ) or [str(number) for number in range(self.capacity.get(GPU, 0))]
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -142,8 +143,12 @@ class Queue:
             have = self.capacity.get(name, 0)
             if needed > have:
                 place = task.node.stage.place
+                if name == MEMORY:
+                    said = f"{_size(needed)} of memory, and there is {_size(have)}"
+                else:
+                    said = f"{needed} of {name}, and there are {have}"
                 raise RealizeError(
-                    f"the stage {task.node.name} needs {needed} of {name}, and there are {have}",
+                    f"the stage {task.node.name} needs {said}",
                     hint=f"nixbridge realize --resource {name}=AMOUNT says what there is",
                     file=place.file,
                     line=place.line,
@@ -180,6 +185,14 @@ class Queue:
         tasks = [task for _, _, task in self._heap]
         self._heap.clear()
         return tasks
+
+
+def _size(count: int) -> str:
+    """Bytes as `resources=` has them."""
+    for unit, power in (("T", 40), ("G", 30), ("M", 20)):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.4g}{unit}"
+    return str(count)
 
 
 def _needs(task: Task) -> dict[str, int]:

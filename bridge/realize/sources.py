@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.formats.store_path import name_part
-from bridge.stages.recipes import SourceObject
+from bridge.stages.sources import SourceObject
 from bridge.store.layout import Store
 from bridge.store.objects import add_nar, add_texts
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,9 @@ class Task:
         The realization that it goes on from.
     environ
         Variables for the run, such as which GPUs are its own.
+    started
+        When it was handed out, in seconds since the epoch: threads begin in any order, and those who get all
+        realizations of a stage as a list get them in the order of their indices.
     """
 
     node: Node
@@ -81,10 +85,15 @@ class Task:
     seed: int = 0
     previous: Realization | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    started: float | None = None
+
+    def starts(self, attempt: int) -> float:
+        """When an attempt that begins now has started, for its record."""
+        return self.started if self.started is not None and attempt == 1 else time.time()
 
     def new_log(self, store: Store) -> Path:
         """A new log file's path."""
-        return store.logs / f"{base_name(self.resolved.path)}-{secrets.token_hex(6)}.log"
+        return store.logs / f"{base_name(self.resolved.path)}-{os.urandom(6).hex()}.log"
 
 
 @contextlib.contextmanager

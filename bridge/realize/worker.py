@@ -3,7 +3,7 @@
 It reads jobs as JSON lines on stdin, forks a process for each, and answers with JSON lines. A job is a plain dict:
 
     code       folder of the stage's modules          function   module:name
-    arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …}
+    arguments  name → {"value": JSON} | {"path": …} | {"paths": […]} | {"promise": …, "folder": bool}
     run        the parameter that takes the run, or null
     index, seed, out, work, log, result: numbers and absolute paths
     environ    variables that it gets; keep: the names of those that it keeps of the worker's environment
@@ -45,6 +45,8 @@ from typing import Any
 
 PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
+last_of_server: str | None = None
+"""The module that the server has imported last, in the processes that it forks; up to it all are Python's own."""
 JSON_TYPES = (bool, int, float, str, type(None))
 
 
@@ -151,10 +153,16 @@ class CodeFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def host_facts() -> dict[str, Any]:
     """What ran the stage: interpreter, platform, and the versions of what was imported."""
     packages = {}
-    for name, module in list(sys.modules.items()):
+    imported = []
+    # No further: what is touched of the server's memory is copied.
+    for name in reversed(sys.modules):
+        if name == last_of_server:
+            break
+        imported.append(name)
+    for name in imported:
         if "." not in name and name not in sys.stdlib_module_names:
             # Not getattr: some compute it, import more for it, or warn.
-            version = getattr(module, "__dict__", {}).get("__version__")
+            version = getattr(sys.modules.get(name), "__dict__", {}).get("__version__")
             if isinstance(version, str):
                 packages[name] = version
     return {**platform_facts(), "packages": dict(sorted(packages.items()))}
@@ -214,9 +222,10 @@ def arguments_of(job: dict[str, Any], run: Run) -> dict[str, Any]:
                 arguments[name] = Path(path)
             case {"paths": paths}:
                 arguments[name] = [Path(path) for path in paths]
-            case {"promise": promise}:
+            case {"promise": promise, "folder": is_folder}:
                 arguments[name] = run.out / promise
-                arguments[name].parent.mkdir(parents=True, exist_ok=True)
+                folder = arguments[name] if is_folder else arguments[name].parent
+                folder.mkdir(parents=True, exist_ok=True)
     if job["run"] is not None:
         arguments[job["run"]] = run
     return arguments
@@ -346,6 +355,7 @@ def limit(limits: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Fork a process for each job on stdin until it closes; then end what still runs."""
+    global last_of_server  # noqa: PLW0603 (the processes that it forks have it too)
     children: dict[int, Child] = {}
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -354,6 +364,7 @@ def serve() -> None:
     # Whoever interrupts asks the engine, which decides what it means for us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     platform_facts()
+    last_of_server = next(reversed(sys.modules))
     # What is there already is never garbage: a collection in a child does not copy the pages that it lies in.
     gc.freeze()
     selector = selectors.DefaultSelector()
@@ -415,6 +426,7 @@ def end_overdue(children: dict[int, Child]) -> None:
 
 def start(job: dict[str, Any]) -> int:
     """Fork a process for a job."""
+    server = os.getpid()
     pid = os.fork()
     if pid:
         # Both sides do this, so that the group is there whoever comes first.
@@ -424,7 +436,7 @@ def start(job: dict[str, Any]) -> int:
     code = 1
     try:
         os.setpgid(0, 0)
-        die_with_parent()
+        die_with_parent(server)
         # The server's pipes are none of its business.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         signal.set_wakeup_fd(-1)
@@ -438,10 +450,13 @@ def start(job: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel end this process when the server is killed, which could not end it any more."""
     if PRCTL is not None:
         PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            # It was killed before we asked for that.
+            os._exit(1)
 
 
 def reap(children: dict[int, Child]) -> None:

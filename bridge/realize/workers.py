@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import worker
-from .errors import WorkerError
+from .errors import WorkerDiedError, WorkerError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["ForkWorkers", "default_jobs"]
+
+_PROGRAM = os.path.join(os.path.dirname(__file__), "worker.py")
 
 
 class ForkWorkers:
@@ -46,26 +49,31 @@ class ForkWorkers:
         WorkerError
             If no process can be started.
         """
+        # Imported late: often there is nothing to run.
+        from concurrent.futures import Future
+
         future: Future[dict[str, Any]] = Future()
+        future.set_running_or_notify_cancel()
         with self._lock:
-            server = self._start()
             number = next(self._numbers)
+            message = {"id": number, "job": job}
+            try:
+                self._send(self._start(), message)
+            except WorkerError:
+                # Killed this moment: half a line starts nothing, so that another may have the job.
+                self._leave()
+                self._send(self._start(), message)
             self._futures[number] = future
-            future.set_running_or_notify_cancel()
-            self._send(server, {"id": number, "job": job})
         return future
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._server is not None and self._server.poll() is not None:
             # Killed, by the kernel for want of memory perhaps: what comes next gets another.
-            assert self._server.stdin is not None
-            with contextlib.suppress(OSError):
-                self._server.stdin.close()
-            self._server = None
+            self._leave()
         if self._server is None:
             try:
                 self._server = subprocess.Popen(
-                    [sys.executable, "-P", worker.__file__],
+                    [sys.executable, "-P", _PROGRAM],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     cwd="/",
@@ -77,6 +85,15 @@ class ForkWorkers:
             self._reader = threading.Thread(target=self._read, args=(self._server, self._futures), daemon=True)
             self._reader.start()
         return self._server
+
+    def _leave(self) -> None:
+        """Have nothing to do with the server any more, which is dying; its reader waits for the end."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.kill()
+            assert server.stdin is not None
+            with contextlib.suppress(OSError):
+                server.stdin.close()
 
     def _send(self, server: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
         assert server.stdin is not None
@@ -96,10 +113,14 @@ class ForkWorkers:
             future.set_result(answer["ended"])
         server.stdout.close()
         with self._lock:
+            # Its stdin may take jobs for a moment longer: none must come here, where nobody answers any more.
+            if self._server is server:
+                self._leave()
             left = list(futures.values())
             futures.clear()
         for future in left:
-            future.set_exception(WorkerError("the worker process died"))
+            future.set_exception(WorkerDiedError("the process that starts them died"))
+        server.wait()
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to all that runs."""

@@ -15,16 +15,13 @@ from bridge.formats.errors import FormatError
 from bridge.formats.hashes import Hash
 
 from .naming import required_name
+from .place import Place
+from .policy import OPTIONS, Builder, OnError, Policy
 from .values import (
-    OPTIONS,
-    Builder,
     FetchRecipe,
     HostRecipe,
     NixRecipe,
-    OnError,
     OutputPath,
-    Place,
-    Policy,
     Promise,
     PythonRecipe,
     ShellRecipe,

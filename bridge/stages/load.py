@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
@@ -41,8 +42,9 @@ def load_targets(target: str) -> list[Stage]:
         return [stages[name]]
     named = [stage for stage in dict.fromkeys(stages.values()) if stage.name == name]
     if not named:
-        have = ", ".join(stages) or "none"
-        raise TargetError(f"{where} defines no stage {name!r}", hint=f"it defines {have}")
+        near = get_close_matches(name, stages, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it defines {', '.join(stages) or 'none'}"
+        raise TargetError(f"{where} defines no stage {name!r}", hint=hint)
     return named
 
 
@@ -67,7 +69,8 @@ def load_module(where: str) -> ModuleType:
     except LoadError as error:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and f"{where}.".startswith(f"{missing.name}."):
-            hint = f"{where}.py is a file: write the .py as well" if Path(f"{where}.py").exists() else None
+            is_file = Path(f"{where}.py").exists()
+            hint = f"{where}.py is a file: write the .py as well" if is_file else "write FILE.py or package.module"
             raise TargetError(f"there is no module {where!r}", hint=hint) from error
         raise
 
@@ -84,7 +87,9 @@ def module_name(file: Path) -> str:
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise TargetError(f"there is no file {path}")
+        near = get_close_matches(path.name, (one.name for one in path.parent.glob("*.py")), 3)
+        hint = f"did you mean {' or '.join(str(path.with_name(one)) for one in near)}?" if near else None
+        raise TargetError(f"there is no file {path}", hint=hint)
     file = path.resolve()
     name = module_name(file)
     package = file.parent if file.name != "__init__.py" else file.parent.parent

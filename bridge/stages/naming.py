@@ -6,7 +6,7 @@ import dis
 import sys
 from types import FrameType
 
-from .values import Place
+from .place import Place
 
 __all__ = ["assigned_name", "required_name"]
 

@@ -6,9 +6,8 @@ One pass in topological order, without recursion; each stage costs what its own 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.formats.derivation import (
@@ -20,11 +19,11 @@ from bridge.formats.derivation import (
     upstream_output,
 )
 from bridge.formats.derivation import instantiate as instantiate_derivation
-from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.errors import BridgeError, FormatError
 
 from .errors import CycleError, TargetError
-from .recipes import Inputs, Parts, SourceObject, Stdenv, derivation_of, nix_object, source_object
+from .recipes import Inputs, Parts, Stdenv, derivation_of, nix_object
+from .sources import SourceObject, source_object
 from .values import (
     FetchRecipe,
     GitRecipe,
@@ -37,8 +36,6 @@ from .values import (
     Stage,
     TextRecipe,
     Value,
-    freeze,
-    references,
 )
 
 __all__ = [
@@ -47,12 +44,11 @@ __all__ = [
     "Node",
     "Plan",
     "Question",
+    "inputs_of",
     "instantiate",
+    "known",
     "needs_evaluation",
-    "never_run",
-    "override",
-    "question",
-    "resolve",
+    "ordered",
 ]
 
 
@@ -99,6 +95,8 @@ class Node:
 
     Parameters
     ----------
+    label
+        The name, with the config that tells it from other stages of that name: `train(lr=0.1)`.
     path
         The store path: of the `.drv`, or of the object for a source.
     instantiated
@@ -113,8 +111,6 @@ class Node:
         What the stage itself means as an input; for what Nix evaluated, maybe not `out`.
     foreign
         Whether Nix made the derivation, and its closure is in the Nix store.
-    label
-        The name, with the config that tells it from other stages of that name: `train(lr=0.1)`.
     mapped
         The input that the stage is mapped over: it is made for each realization that was chosen of that.
     stdenv
@@ -124,15 +120,15 @@ class Node:
     """
 
     stage: Stage
+    label: str
     path: str
     instantiated: Instantiated | None
     source: SourceObject | None
-    objects: tuple[SourceObject, ...]
-    inputs: tuple[Node, ...]
+    objects: tuple[SourceObject, ...] = ()
+    inputs: tuple[Node, ...] = ()
     default_output: str = "out"
     foreign: bool = False
     mapped: Node | None = None
-    label: str = ""
     stdenv: Stdenv | None = None
     packages: str | None = None
 
@@ -206,37 +202,43 @@ class Plan:
             If there is none, saying which there are.
         """
         if name not in self.names:
-            raise TargetError(f"no stage of this plan is named {name!r}", hint=_known(self.names))
+            raise TargetError(f"no stage of this plan is named {name!r}", hint=known(self.names))
         return self.names[name]
 
 
 _LISTED = 20
 
 
-def _known(names: Iterable[str]) -> str:
+def known(names: Iterable[str]) -> str:
+    """The names that there are, as a hint says it."""
     known = sorted(names)
     more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
     return "there are " + ", ".join(known[:_LISTED]) + more
 
 
-def _ordered(targets: Sequence[Stage]) -> list[Stage]:
-    """The targets and all they use, inputs first.
+def ordered(targets: Sequence[Stage]) -> dict[Stage, tuple[OutputPath, ...]]:
+    """The targets and all they use, inputs first; each with what it uses.
 
     Raises
     ------
     CycleError
         With the stages of the cycle and where they were written.
     """
-    done: dict[Stage, None] = {}
-    walking: dict[Stage, None] = {}
+    done: dict[Stage, tuple[OutputPath, ...]] = {}
+    walking: dict[Stage, tuple[OutputPath, ...]] = {}
+    stack: list[tuple[Stage, Iterator[OutputPath]]] = []
+
+    def walk(stage: Stage) -> None:
+        walking[stage] = uses = tuple(stage.uses)
+        stack.append((stage, iter(uses)))
+
     for target in targets:
-        stack: list[tuple[Stage, Iterator[Stage]]] = [(target, iter(target.inputs))]
         if target in done:
             continue
-        walking[target] = None
+        walk(target)
         while stack:
-            stage, inputs = stack[-1]
-            for used in inputs:
+            stage, uses = stack[-1]
+            for used in (one.stage for one in uses):
                 if used in walking:
                     circle = list(walking)[list(walking).index(used) :]
                     names = " → ".join(one.name for one in [*circle, used])
@@ -246,14 +248,12 @@ def _ordered(targets: Sequence[Stage]) -> list[Stage]:
                         kind=CycleError,
                     )
                 if used not in done:
-                    walking[used] = None
-                    stack.append((used, iter(used.inputs)))
+                    walk(used)
                     break
             else:
                 stack.pop()
-                del walking[stage]
-                done[stage] = None
-    return list(done)
+                done[stage] = walking.pop(stage)
+    return done
 
 
 def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) -> Plan:
@@ -271,14 +271,12 @@ def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) ->
     """
     nodes: dict[Stage, Node] = {}
     modulos: dict[str, Modulo] = {}
-    stages = _ordered(targets)
+    stages = ordered(targets)
     foreign = _evaluated(stages, evaluator)
     labels = _labels(stages)
-    for stage in stages:
-        inputs = tuple(dict.fromkeys(nodes[used] for used in stage.inputs))
+    for stage, uses in stages.items():
         try:
-            node = _node(stage, inputs, nodes, modulos.__getitem__, foreign, evaluator)
-            node = replace(node, label=labels[stage])
+            node = _node(stage, labels[stage], uses, nodes, modulos.__getitem__, foreign, evaluator)
         except FormatError as error:
             raise stage.place.error(f"the stage {stage.name}: {error.message}", hint=error.hint) from error
         if node.instantiated is not None:
@@ -295,13 +293,13 @@ def instantiate(targets: Sequence[Stage], evaluator: Evaluator | None = None) ->
 
 def needs_evaluation(targets: Sequence[Stage]) -> bool:
     """Whether Nix must be asked before, or while, these stages are realized."""
-    return any(isinstance(stage.recipe, NixRecipe) for stage in _ordered(targets))
+    return any(isinstance(stage.recipe, NixRecipe) for stage in ordered(targets))
 
 
 _LONGEST_VALUE = 24
 
 
-def _labels(stages: Sequence[Stage]) -> dict[Stage, str]:
+def _labels(stages: Iterable[Stage]) -> dict[Stage, str]:
     """A name for each stage that tells it from variants, as far as its config does."""
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
@@ -327,7 +325,8 @@ def _shown(value: Value) -> str:
 
 def _node(
     stage: Stage,
-    inputs: tuple[Node, ...],
+    label: str,
+    uses: Sequence[OutputPath],
     nodes: Mapping[Stage, Node],
     input_modulo: Callable[[str], Modulo],
     foreign: Mapping[Stage, Evaluated],
@@ -336,11 +335,11 @@ def _node(
     match stage.recipe:
         case SourceRecipe() | TextRecipe() | HostRecipe() as recipe:
             found = source_object(stage, recipe)
-            return Node(stage, found.path, None, found, (), ())
+            return Node(stage, label, found.path, None, found)
         case NixRecipe() if stage in foreign:
             made = foreign[stage]
-            found_drv = made.instantiated
-            return Node(stage, found_drv.path, found_drv, None, (), (), made.output, foreign=True, stdenv=made.stdenv)
+            drv = made.instantiated
+            return Node(stage, label, drv.path, drv, None, default_output=made.output, foreign=True, stdenv=made.stdenv)
         case PythonRecipe() | ShellRecipe() | FetchRecipe() | GitRecipe() | NixRecipe() as recipe:
             parts = Parts()
 
@@ -352,27 +351,30 @@ def _node(
                 return f"{path}/{used.path}" if used.path else path
 
             packages = _packages(stage, recipe, evaluator) if isinstance(recipe, NixRecipe) else None
-            drv = derivation_of(stage, recipe, parts, _inputs(nodes, text, packages, resolved=False))
-            instantiated = instantiate_derivation(drv, input_modulo)
+            written = derivation_of(stage, recipe, parts, inputs_of(nodes, text, packages, resolved=False))
+            instantiated = instantiate_derivation(written, input_modulo)
             return Node(
                 stage,
+                label,
                 instantiated.path,
                 instantiated,
                 None,
                 tuple(parts.objects),
-                inputs,
-                mapped=_mapped(stage, nodes),
+                tuple(dict.fromkeys([nodes[used.stage] for used in uses])),
+                mapped=_mapped(stage, uses, nodes),
                 packages=packages,
             )
 
 
-def _inputs(
+def inputs_of(
     nodes: Mapping[Stage, Node],
     text: Callable[[OutputPath], str | list[str]],
     packages: str | None,
     *,
     resolved: bool,
 ) -> Inputs:
+    """What a recipe is told of the nodes that it uses."""
+
     def outputs(stage: Stage) -> Collection[str]:
         return () if nodes[stage].source is not None else nodes[stage].derivation.outputs
 
@@ -387,7 +389,7 @@ def _packages(stage: Stage, recipe: NixRecipe, evaluator: Evaluator | None) -> s
         return _required(evaluator, stage).packages()
 
 
-def _evaluated(stages: Sequence[Stage], evaluator: Evaluator | None) -> dict[Stage, Evaluated]:
+def _evaluated(stages: Iterable[Stage], evaluator: Evaluator | None) -> dict[Stage, Evaluated]:
     """What Nix makes of those stages that wait for nothing, asked in one go.
 
     Raises
@@ -431,143 +433,12 @@ def _blamed(stage: Stage) -> Iterator[None]:
         raise stage.place.error(f"the stage {stage.name}: {error}", hint=error.hint) from error
 
 
-def _mapped(stage: Stage, nodes: Mapping[Stage, Node]) -> Node | None:
+def _mapped(stage: Stage, uses: Iterable[OutputPath], nodes: Mapping[Stage, Node]) -> Node | None:
     """The one node that `each` names in a stage's arguments, if there is any."""
-    found = dict.fromkeys(nodes[used.stage] for used in stage.uses if used.each)
+    found = dict.fromkeys([nodes[used.stage] for used in uses if used.each])
     if len(found) > 1:
         names = " and ".join(node.name for node in found)
         raise stage.place.error(
             f"the stage {stage.name} is mapped over {names} at once", hint="each() goes with one stage"
         )
     return next(iter(found), None)
-
-
-def resolve(node: Node, chosen: Callable[[Node, str], str | list[str]]) -> Instantiated:
-    """The resolved derivation of a node: written down again with the chosen paths in place of derivations.
-
-    For one path an input this is Nix's derivation resolution; where several were chosen, Python stages
-    get a list and shell stages the paths with blanks between.
-
-    Parameters
-    ----------
-    chosen
-        The path of a node's output, or the paths of it that a matcher chose.
-    """
-    recipe = node.stage.recipe
-    assert isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe)
-    nodes = {used.stage: used for used in node.inputs}
-    parts = Parts()
-
-    def text(used: OutputPath) -> str | list[str]:
-        source = nodes[used.stage]
-        found = chosen(source, source.output_name(used))
-        parts.sources.update([found] if isinstance(found, str) else found)
-        return _below(found, used.path)
-
-    inputs = _inputs(nodes, text, node.packages, resolved=True)
-    return instantiate_derivation(derivation_of(node.stage, recipe, parts, inputs), lambda path: None)
-
-
-def question(node: Node, resolved: Instantiated) -> Question:
-    """What Nix is asked of a stage that is written in Nix, once its inputs are chosen.
-
-    Parameters
-    ----------
-    resolved
-        The node's resolved derivation, which holds the paths.
-    """
-    recipe = node.stage.recipe
-    assert isinstance(recipe, NixRecipe)
-    inputs = json.loads(resolved.derivation.env[STRUCTURED])["inputs"]
-    return Question(node.stage, recipe, inputs, node.packages)
-
-
-def _below(found: str | list[str], path: str) -> str | list[str]:
-    """The path below one object, or below each of several."""
-    if isinstance(found, list):
-        return [f"{one}/{path}" if path else one for one in found]
-    return f"{found}/{path}" if path else found
-
-
-# ---------------------------------------------------------------------------------------- overrides
-
-
-def override(targets: Sequence[Stage], values: Mapping[tuple[str, str], object]) -> list[Stage]:
-    """The targets with arguments of stages changed, wherever in the graph they are.
-
-    Parameters
-    ----------
-    values
-        (stage name, argument) to the new config value.
-
-    Raises
-    ------
-    TargetError
-        For a stage or an argument that does not exist, or that is no config value.
-    StageError
-        For a value that JSON can not hold.
-    """
-    if not values:
-        return list(targets)
-    used: set[tuple[str, str]] = set()
-    changed: dict[Stage, Stage] = {}
-    names: set[str] = set()
-    for stage in _ordered(targets):
-        names.add(stage.name)
-        recipe = stage.recipe
-        takes_none = isinstance(recipe, NixRecipe) and not recipe.arguments
-        if takes_none or not isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe):
-            changed[stage] = stage
-            continue
-        arguments = {name: _swap(value, changed) for name, value in recipe.arguments.items()}
-        for (name, argument), value in values.items():
-            if name != stage.name:
-                continue
-            if argument not in arguments:
-                raise TargetError(
-                    f"the stage {name} has no argument {argument!r}", hint=_known(arguments) if arguments else None
-                )
-            if argument in stage.promises or any(references(arguments[argument])):
-                raise TargetError(f"{name}.{argument} is no config value, so that it can not be set")
-            arguments[argument] = freeze(value, stage.place, f"{name}.{argument}")
-            used.add((name, argument))
-        new: PythonRecipe | ShellRecipe | NixRecipe = replace(recipe, arguments=arguments)
-        if isinstance(new, ShellRecipe):
-            new = _swapped(new, changed)
-        changed[stage] = replace(stage, recipe=new)
-    for name, argument in values:
-        if (name, argument) not in used:
-            if name in names:
-                raise TargetError(f"the stage {name} takes no arguments, so that {argument!r} can not be set")
-            raise TargetError(f"no stage of this plan is named {name!r}", hint=_known(names))
-    return [changed[target] for target in targets]
-
-
-def never_run(target: Stage) -> Stage:
-    """The stage under a policy that never runs it, nor anything that it needs."""
-    changed: dict[Stage, Stage] = {}
-    for stage in _ordered([target]):
-        recipe = stage.recipe
-        if isinstance(recipe, PythonRecipe | ShellRecipe | NixRecipe):
-            recipe = replace(recipe, arguments={name: _swap(one, changed) for name, one in recipe.arguments.items()})
-        if isinstance(recipe, ShellRecipe):
-            recipe = _swapped(recipe, changed)
-        changed[stage] = replace(stage, recipe=recipe, policy=replace(stage.policy, existing=True))
-    return changed[target]
-
-
-def _swapped(recipe: ShellRecipe, changed: Mapping[Stage, Stage]) -> ShellRecipe:
-    """A shell recipe with its tools, shell and stdenv changed."""
-    tools = tuple(_swap(tool, changed) for tool in recipe.tools)
-    return replace(recipe, tools=tools, shell=_swap(recipe.shell, changed), stdenv=_swap(recipe.stdenv, changed))
-
-
-def _swap(value: Value, changed: Mapping[Stage, Stage]) -> Value:
-    match value:
-        case Stage():
-            return changed[value]
-        case OutputPath():
-            return replace(value, stage=changed[value.stage])
-        case tuple():
-            return tuple(_swap(item, changed) for item in value)
-    return value

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-from bridge.formats import nar
 from bridge.formats.derivation import (
     Deferred,
     Derivation,
@@ -24,26 +17,22 @@ from bridge.formats.derivation import (
     own_output,
 )
 from bridge.formats.derivation.json import STRUCTURED
-from bridge.formats.errors import NarError
 from bridge.formats.hashes import Hash
 from bridge.formats.nix_json import JSON, dumps
-from bridge.formats.store_path import source_path, text_path
 
-from .code import Code, stage_code
+from .code import stage_code
 from .define import host_system
 from .nix_code import nix_tree, uses_packages
+from .sources import SourceObject, code_object, tree_object
 from .values import (
     FetchRecipe,
     GitRecipe,
-    HostRecipe,
     NixRecipe,
     OutputPath,
     Promise,
     PythonRecipe,
     ShellRecipe,
-    SourceRecipe,
     Stage,
-    TextRecipe,
     Value,
     references,
 )
@@ -53,11 +42,9 @@ __all__ = [
     "PYTHON_BUILDER",
     "Inputs",
     "Parts",
-    "SourceObject",
     "Stdenv",
     "derivation_of",
     "nix_object",
-    "source_object",
 ]
 
 PYTHON_BUILDER = "builtin:nixbridge-python"
@@ -71,26 +58,6 @@ UNPACK_BUILDER = "builtin:nixbridge-fetch-unpack"
 """Builders of fixed outputs that we fetch; Nix has none that do the same."""
 
 _BUILTIN_SYSTEM = "builtin"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SourceObject:
-    """An object addressed by its contents that is not built.
-
-    Parameters
-    ----------
-    chunks
-        Gives the NAR in pieces, anew at each call.
-    code
-        What the object was printed from, if it is a stage's code.
-    text
-        The contents of one that is addressed as Nix's texts are; None for one that is addressed by its NAR.
-    """
-
-    path: str
-    chunks: Callable[[], Iterator[bytes]]
-    code: Code | None = None
-    text: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +171,7 @@ def _derivation(
 
 def _python(stage: Stage, recipe: PythonRecipe, parts: Parts, text: Text) -> Derivation:
     code = stage_code(recipe.function, recipe.decorated_at)
-    found = _code_object(f"{stage.name}-code", code)
+    found = code_object(f"{stage.name}-code", code)
     parts.objects.append(found)
     parts.sources.add(found.path)
     attributes: JSON = {
@@ -346,7 +313,7 @@ def _nix(stage: Stage, recipe: NixRecipe, parts: Parts, inputs: Inputs) -> Deriv
 def nix_object(stage: Stage, recipe: NixRecipe) -> tuple[SourceObject, str, bool]:
     """The object with an expression's files, which of them it is, and whether they speak of nixpkgs."""
     tree, file = nix_tree(stage, recipe)
-    return _tree_object(f"{stage.name}-code", tree, None), file, uses_packages(tree)
+    return tree_object(f"{stage.name}-code", tree, None), file, uses_packages(tree)
 
 
 def _written_inputs(arguments: Mapping[str, Value], text: Text) -> dict[str, Any]:
@@ -424,96 +391,3 @@ def _fetched_folder(stage: Stage, builder: str, content: Hash, where: Mapping[st
     }
     outputs: dict[str, Output] = {"out": Fixed.of(stage.name, "out", "nar", content)}
     return _derivation(stage.name, outputs, Parts(), system=_BUILTIN_SYSTEM, builder=builder, env=env)
-
-
-# ---------------------------------------------------------------------------------------- sources
-
-
-def source_object(stage: Stage, recipe: SourceRecipe | TextRecipe | HostRecipe) -> SourceObject:
-    """The object that a source, a text or a host program is."""
-    match recipe:
-        case TextRecipe(contents):
-            path = text_path(stage.name, Hash.of(contents).hex)
-            return SourceObject(path, partial(_dumped, nar.Regular(contents)), text=contents)
-        case SourceRecipe(path, keep):
-            return _disk_object(stage, path, keep)
-        case HostRecipe(program):
-            return _tree_object(stage.name, _host_tree(stage, program), None)
-
-
-@cache
-def _code_object(name: str, code: Code) -> SourceObject:
-    """The object of a function's code, once for all the stages that it is varied to."""
-    return _tree_object(name, code.tree, code)
-
-
-def _tree_object(name: str, tree: nar.Node, code: Code | None) -> SourceObject:
-    digest = hashlib.sha256()
-    nar.dump(tree, digest.update)
-    return SourceObject(source_path(name, digest.hexdigest()), partial(_dumped, tree), code)
-
-
-def _dumped(tree: nar.Node) -> Iterator[bytes]:
-    chunks: list[bytes] = []
-    nar.dump(tree, chunks.append)
-    return iter(chunks)
-
-
-def _disk_object(stage: Stage, path: Path, keep: Callable[[str], bool] | None) -> SourceObject:
-    def kept(full: str, status: os.stat_result) -> bool:
-        return keep is None or bool(keep(os.path.relpath(full, path)))
-
-    digest = hashlib.sha256()
-    try:
-        for chunk in nar.pack_chunks(path, keep=kept):
-            digest.update(chunk)
-    except (OSError, NarError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise stage.place.error(f"the source {path} can not be read: {reason}") from error
-    except Exception as error:
-        raise stage.place.error(f"keep= of the source {path} raised {type(error).__name__}: {error}") from error
-    return SourceObject(source_path(stage.name, digest.hexdigest()), partial(nar.pack_chunks, path, keep=kept))
-
-
-_ELF_INTERPRETER = 3  # PT_INTERP: the program header of what needs a dynamic linker
-_APPLET_LISTS = {"busybox": ["--list"], "toybox": []}
-
-
-def _host_tree(stage: Stage, program: Path) -> nar.Node:
-    found = shutil.which(str(program))
-    if found is None:
-        raise stage.place.error(
-            f"there is no program {program} on this machine", hint=f"install it, such as with apt: {program}-static"
-        )
-    file = Path(found).resolve()
-    try:
-        contents = file.read_bytes()
-    except OSError as error:
-        raise stage.place.error(f"the program {file} can not be read: {error.strerror}") from error
-    if not _is_static_elf(contents):
-        raise stage.place.error(
-            f"{file} is not statically linked, so that it would not run in Nix's sandbox",
-            hint="take a static one (Debian: busybox-static, bash-static) or a package: flake(…)",
-        )
-    name = program.name
-    entries: dict[str, nar.Node] = {name: nar.Regular(contents, executable=True)}
-    if name in _APPLET_LISTS:
-        try:
-            command = [str(file), *_APPLET_LISTS[name]]
-            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise stage.place.error(f"the program {file} does not list its applets: {error}") from error
-        entries |= {applet: nar.Symlink(name) for applet in listed if applet != name and "/" not in applet}
-    return nar.Directory({"bin": nar.Directory(entries)})
-
-
-def _is_static_elf(data: bytes) -> bool:
-    """Whether an ELF file (either width, little endian) needs no dynamic linker."""
-    if data[:4] != b"\x7fELF" or data[5:6] != b"\1":
-        return False
-    wide = data[4] == 2
-    at, width = (32, 8) if wide else (28, 4)
-    table = int.from_bytes(data[at : at + width], "little")
-    size, count = (int.from_bytes(data[i : i + 2], "little") for i in ((54, 56) if wide else (42, 44)))
-    headers = (data[table + size * number : table + size * number + 4] for number in range(count))
-    return all(int.from_bytes(header, "little") != _ELF_INTERPRETER for header in headers)

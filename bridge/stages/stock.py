@@ -14,18 +14,10 @@ from bridge.formats.nix_json import dumps
 from . import stock_code
 from .define import fixed_hash
 from .naming import required_name
-from .plan import never_run
-from .values import (
-    GitRecipe,
-    OutputPath,
-    Place,
-    Policy,
-    PythonRecipe,
-    Stage,
-    TextRecipe,
-    check_stage_name,
-    freeze,
-)
+from .override import never_run
+from .place import Place
+from .policy import Policy
+from .values import GitRecipe, OutputPath, PythonRecipe, Stage, TextRecipe, check_stage_name, freeze
 
 __all__ = ["collect", "fetchgit", "json_file", "realized", "text", "unpack"]
 

@@ -165,8 +165,9 @@ class _Writing:
 
     def again(self, name: str, other: str) -> None:
         """A hard link: the same contents once more."""
-        if _checked(other) in self._links:
-            self._links[_checked(name)] = self._links[_checked(other)]
+        target = self._links.get(_checked(other))
+        if target is not None:
+            self.link(name, target)
             return
         place = self._place(name)
         with self._refusing(name):

@@ -45,7 +45,7 @@ def attempt(plan: Plan, root: Path, said: Path, rebuild: frozenset[str], injecti
     """Realize in a fork; gives how it ended: 0, 1 for an error that a user may see, 2 for one that he must not."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return ended(pid)
     code = 2
     try:
         output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -67,6 +67,25 @@ def attempt(plan: Plan, root: Path, said: Path, rebuild: frozenset[str], injecti
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """How an attempt ended; it has a minute, which is thirty times what it needs.
+
+    Raises
+    ------
+    TimeoutError
+        If it waits for ever.
+    """
+    deadline = time.monotonic() + 6 * PATIENCE
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise TimeoutError("it never ends")
 
 
 def reap() -> bool:
@@ -110,8 +129,13 @@ def one_point(plan: Plan, folder: Path, injection: Injection, seed: Path | None)
     rebuild = frozenset(("train", "shaky", "long", "named")) if seed is not None else frozenset[str]()
     before = recorded(store) if seed is not None else set()
     began = time.monotonic()
-    status = attempt(plan, root, folder / "said", rebuild, injection)
-    wrong = [] if reap() else ["processes went on"]
+    wrong = []
+    try:
+        status = attempt(plan, root, folder / "said", rebuild, injection)
+    except TimeoutError as error:
+        status = 2
+        wrong.append(str(error))
+    wrong += [] if reap() else ["processes went on"]
     journal = Path(injection.journal).read_bytes().decode()
     calls = [journal[at : at + LINE].strip() for at in range(0, len(journal), LINE)]
     said = (folder / "said").read_text()

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from bridge.realize.errors import BuildError, PromiseError
-from bridge.realize.events import Line
+from bridge.realize.events import Finished, Line, Note, Retrying
 from bridge.store.info import read_info
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
-from bridge.store.trace import resolved_derivations
+from bridge.store.trace import realizations, resolved_derivations
 
 from .running import Run, alive, assert_clean, load, run, wait_until
 
@@ -177,3 +179,109 @@ def test_no_descriptor_stays_open(store: Store, tmp_path: Path) -> None:
     failure_of = script(store, tmp_path, "exit 1").failure
     assert isinstance(failure_of, BuildError)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ------------------------------------------------------------------------------------------- policy
+
+LIMITED = [
+    ("timeout=0.5", "sleep 60 & sleep 60", "was ended after its timeout of 0.5 s", "timeout"),
+    ("timeout=0.5", "exec >&- 2>&-; sleep 60", "was ended after its timeout of 0.5 s", "timeout"),
+    ("cpu_time=1", "while :; do :; done", "used more than its cpu_time of 1 s", "cpu_time"),
+    ("cpu_time=1", "sh -c 'while :; do :; done'", "used more than its cpu_time of 1 s", "cpu_time"),
+    ("memory='100M'", f"{sys.executable} -c 'bytearray(1 << 30)'", "ran out of its memory of 100M", "memory"),
+    ("timeout=60, memory='1G', cpu_time=9", "exit 3", "ended with status 3", "failed"),
+]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize(("limit", "text", "said", "reason"), LIMITED)
+def test_each_limit_is_an_outcome_of_its_own(
+    store: Store, tmp_path: Path, limit: str, text: str, said: str, reason: str, deterministic: bool
+) -> None:
+    if deterministic and reason != "timeout":
+        pytest.skip("as without")
+    module = load(tmp_path, f"s = shell({text!r}, name='s', deterministic={deterministic}).options({limit})")
+    error = run(store, module.s).failure
+    assert isinstance(error, BuildError)
+    assert error.message == f"the builder of the stage s {said}"
+    assert error.reason == reason
+    assert resolved_derivations(store) == []
+    assert_clean(store)
+
+
+def test_limits_change_nothing_else_for_a_builder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "env | sort > $out/env; sh -c 'kill -PIPE $$' || echo $? > $out/pipe; echo $0 $x > $out/x; ulimit -t > $out/t"
+    )
+    line = f"shell({text!r}, name='s', x='ü', deterministic=False)"
+    monkeypatch.delenv("LC_ALL", raising=False)
+    module = load(tmp_path, f"s = {line}\nlimited = {line}.options(memory='8G', cpu_time=99.5)")
+    plain, limited = (
+        run(Store(store.root), stage, rebuild=frozenset({"s"})).path("s") for stage in (module.s, module.limited)
+    )
+
+    def said(place: Path, name: str) -> list[str]:
+        lines = (place / name).read_text().splitlines()
+        return [line for line in lines if not line.startswith(("out=", "NIX_BUILD_TOP=", "PWD=", "TMP", "TEMP"))]
+
+    for name in ("env", "pipe", "x"):
+        assert said(plain, name) == said(limited, name)
+    assert said(plain, "pipe") == ["141"]
+    assert (said(plain, "t"), said(limited, "t")) == (["unlimited"], ["100"])
+
+
+def test_a_builder_that_fails_is_tried_again(store: Store, tmp_path: Path) -> None:
+    text = f"echo x >> {tmp_path}/count; [ $(wc -l < {tmp_path}/count) = 3 ]; touch $out/x"
+    done = run(store, load(tmp_path, f"s = shell({text!r}, name='s').options(retries=2, backoff=0.01)").s)
+    [one] = done.choice("s").chosen
+    assert one.realization.attempts == 3
+    assert [event.seconds for event in done.of(Retrying)] == [0.01, 0.02]
+    assert_clean(store)
+
+
+def test_a_failure_that_is_kept_has_the_log_and_what_was_written(store: Store, tmp_path: Path) -> None:
+    text = f"echo said; echo half > $out/x; [ -e {tmp_path}/go ]"
+    module = load(
+        tmp_path,
+        f"s = shell({text!r}, name='s', deterministic=False).options(on_error='keep')\n"
+        "fallen = s.options(match=latest() | where(result='failed') >> latest())\n"
+        "use = shell('cat $s/failure.json $s/out/x > $out/z', s=fallen)",
+    )
+    assert "(kept as " in str(run(store, module.s).failure)
+    [drv] = resolved_derivations(store)
+    [failed] = realizations(store, drv)
+    assert (failed.result, failed.runner, failed.index) == ("failed", "local", 0)
+    place = store.real_path(failed.outputs["out"])
+    assert sorted(path.name for path in place.iterdir()) == ["failure.json", "log", "out"]
+    assert (place / "log").read_text() == "said\n"
+    assert json.loads((place / "failure.json").read_text())["reason"] == "failed"
+    assert_clean(store)
+    assert (run(store, module.use).path("use") / "z").read_text().endswith("half\n")
+    (tmp_path / "go").touch()
+    again = run(store, module.s)
+    assert [event.realization.index for event in again.of(Finished)] == [1]
+    assert (again.path("s") / "x").read_text() == "half\n"
+    assert_clean(store)
+
+
+def test_a_stage_whose_result_has_its_path_before_it_runs_says_that_it_keeps_no_failure(
+    store: Store, tmp_path: Path
+) -> None:
+    done = run(store, load(tmp_path, "s = shell('false', name='s').options(on_error='keep')").s)
+    assert [event.text for event in done.of(Note)] == [
+        "s has one path for its result, whatever it is: its failures are not kept (deterministic=False)"
+    ]
+    assert isinstance(done.failure, BuildError)
+    assert resolved_derivations(store) == []
+    assert_clean(store)
+
+
+def test_what_is_granted_reaches_the_builder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    text = "echo $HF_TOKEN $CUDA_VISIBLE_DEVICES > $out/x"
+    policy = "environ=['HF_TOKEN', 'NOT_SET'], resources={'gpu': 1}"
+    done = run(store, load(tmp_path, f"s = shell({text!r}, name='s', deterministic=False).options({policy})").s)
+    assert (done.path("s") / "x").read_text() == "secret 4\n"

@@ -16,7 +16,7 @@ from bridge.nix.client import connect
 from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
 from bridge.realize.errors import BuildError
-from bridge.realize.events import Failed, Finished, Line, Note, Skipped
+from bridge.realize.events import Failed, Finished, Line, Note, Skipped, Started
 from bridge.store.holds import hold
 from bridge.store.info import find_info, read_info
 from bridge.store.layout import Store
@@ -290,6 +290,33 @@ def test_others_are_kept_with_keep_going(store: Store, tmp_path: Path, nix: Inst
     assert {event.node.name for event in done.of(Finished)} == {"good", "beside"}
     assert [event.node.name for event in done.of(Skipped)] == ["above"]
     assert run(store, module.good, module.beside, nix=nix).started == []
+    assert_clean(store)
+
+
+def test_each_stage_has_its_own_timeout_and_says_what_of_its_policy_nix_does_not_hold(
+    store: Store, tmp_path: Path, nix: Installation
+) -> None:
+    module = load(
+        tmp_path,
+        """
+        first = shell('sleep 1.5; mkdir $out/x')
+        slow = shell('echo begun; sleep 60', name="slow", first=first).options(timeout=1, memory="1G", retries=1)
+        above = shell('ls $slow > $out/x', slow=slow)
+        quick = shell('sleep 1.5; ls $first > $out/x', name="quick", first=first).options(timeout=30)
+        last = shell('cat $quick/x > $out/x', quick=quick)
+        """,
+    )
+    done = run(store, module.above, module.last, nix=nix, keep_going=True)
+    assert isinstance(done.failure, BuildError)
+    assert done.failure.stage == "slow"
+    assert done.failure.reason == "timeout"
+    assert list(done.failure.log_tail) == ["begun"]
+    assert {event.node.name for event in done.of(Finished)} == {"first", "quick", "last"}
+    assert [event.node.name for event in done.of(Skipped)] == ["above"]
+    assert [event.node.name for event in done.of(Started)].count("slow") == 1
+    assert [event.text for event in done.of(Note)] == [
+        "Nix builds slow, and has no retries, memory: the local builder has"
+    ]
     assert_clean(store)
 
 

@@ -12,10 +12,11 @@ from types import ModuleType
 
 import pytest
 
-from bridge.realize.debug import PythonSession, Session, ShellSession, debug
+from bridge.realize.debug import debug
 from bridge.realize.errors import BuildError, PromiseError, RealizeError
 from bridge.realize.failed import failed_builds, find_failed
 from bridge.realize.here import Here
+from bridge.realize.session import PythonSession, Session, ShellSession
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import instantiate
 from bridge.store.layout import Store

@@ -12,7 +12,7 @@ from bridge.formats.hashes import Hash
 from bridge.realize.engine import realize
 from bridge.realize.errors import BuildError, MatchError, RealizeError
 from bridge.realize.events import Chosen, Event, Failed, Finished, Skipped, Started
-from bridge.realize.matchers import best
+from bridge.realize.matchers import best, every, latest, where
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import instantiate
 from bridge.store.durable import temporary
@@ -202,6 +202,40 @@ def test_a_matcher_that_can_not_choose_fails_its_stage_and_keeps_the_runs(
     assert [event.node.name for event in done.of(Skipped)] == ["above"]
     assert len(run(store, module.s.options(match=best("n"))).choice("s").candidates) == 2
     assert_clean(store)
+
+
+SPELT = """
+@stage(realizations=2, match=every())
+def s(run, rate=0.1, a=out("a")):
+    a.write_text(str(run.index))
+    run.log(accuracy=run.index)
+"""
+
+
+def test_a_misspelt_metric_costs_no_run(store: Store, tmp_path: Path) -> None:
+    module = load(tmp_path, SPELT)
+    run(store, module.s)
+    for match in (best("acuracy"), where("acurracy", above=0) >> latest()):
+        done = run(store, module.s.options(match=match))
+        assert done.started == []
+        assert done.failure.hint is not None
+        assert done.failure.hint.startswith("is it accuracy? they have accuracy;")
+    # Of another name one run may tell; what falls back needs none.
+    assert len(run(store, module.s.options(match=best("loss"))).started) == 1
+    assert run(store, module.s.options(match=best("acuracy") | latest())).choice("s").chosen
+
+
+def test_arguments_that_a_stage_does_not_have_cost_no_run(store: Store, tmp_path: Path) -> None:
+    module = load(tmp_path, SPELT)
+    done = run(store, module.s.options(match=where(config={"rate": 0.2}) >> every()))
+    assert done.started == []
+    assert done.failure.message == (
+        "the matcher where(config={'rate': 0.2}) >> every() of the stage s wants other arguments than the stage has"
+    )
+    assert done.failure.hint == "it has rate=0.1"
+    fallen = run(store, module.s.options(match=where(config={"rate": 0.2}) >> every() | every()))
+    assert len(fallen.choice("s").chosen) == 2
+    assert len(run(store, module.s.options(match=where(config={"rate": 0.1}))).choice("s").chosen) == 2
 
 
 # ------------------------------------------------------------------------------------------ failures

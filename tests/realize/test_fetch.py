@@ -12,7 +12,7 @@ import pytest
 
 from bridge.formats.hashes import Hash
 from bridge.realize.errors import FetchError
-from bridge.realize.events import Phase
+from bridge.realize.events import Phase, Retrying
 from bridge.store.layout import Store
 
 from .running import Run, assert_clean, drive, load, run, wait_until, write_stages
@@ -32,6 +32,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
+        if self.path == "/busy" and self.asked.count("/busy") < 3:
+            self.send_error(503)
+            return
         if self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/good")
@@ -47,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(DATA)))
         self.end_headers()
         match self.path:
-            case "/good" | "/no-length" | "/odd":
+            case "/good" | "/busy" | "/no-length" | "/odd":
                 self.wfile.write(DATA)
             case "/wrong":
                 self.wfile.write(DATA.replace(b"f", b"F"))
@@ -118,6 +121,19 @@ def test_mirrors_are_tried_in_order_until_one_is_good(
     assert handler.asked == [f"/{page}" for page in pages[:4]]
     assert done.path("file").read_bytes() == DATA
     assert [event.name for event in done.of(Phase)][-1] == f"{url}/good"
+    assert_clean(store)
+
+
+def test_all_mirrors_are_tried_again_as_often_as_the_stage_says(
+    store: Store, tmp_path: Path, server: tuple[str, type[Handler]]
+) -> None:
+    url, handler = server
+    line = f"fetchurl(['{url}/missing', '{url}/busy'], hash='{HASH}', name='file')"
+    done = run(store, load(tmp_path, f"file = {line}.options(retries=2, backoff=0.01)").file)
+    assert done.path("file").read_bytes() == DATA
+    assert handler.asked == ["/missing", "/busy"] * 3
+    assert [event.seconds for event in done.of(Retrying)] == [0.01, 0.02]
+    assert done.choice("file").chosen[0].realization.attempts == 3
     assert_clean(store)
 
 

@@ -182,6 +182,33 @@ def test_a_promised_output_that_is_missing_fails(store: Store, tmp_path: Path, t
     assert error.line is not None
 
 
+def test_a_promise_may_be_a_beginning_or_a_glob(store: Store, tmp_path: Path) -> None:
+    module = load(
+        tmp_path,
+        """
+        @stage
+        def train(model=out("sub/model.ckpt", prefix=True), shards=out("deep/shards/*.npz"), top=out("*.txt")):
+            for end in (".index", ".data-00000-of-00001"):
+                model.with_name(model.name + end).write_text(end)
+            for number in range(3):
+                (shards / f"{number}.npz").write_text(str(number))
+            (top / "a.txt").touch()
+
+        @stage
+        def use(model=train.model, shards=train.shards, x=out("x")):
+            x.write_text(" ".join(sorted(path.name for path in [*model.parent.iterdir(), *shards.iterdir()])))
+
+        @stage
+        def lacks(shards=out("shards/*.npz")):
+            (shards / "1.npy").touch()
+        """,
+    )
+    done = run(store, module.use)
+    assert (done.path("use") / "x").read_text() == "0.npz 1.npz 2.npz model.ckpt.data-00000-of-00001 model.ckpt.index"
+    assert "its promised output shards (shards/*.npz)" in str(run(store, module.lacks).failure)
+    assert_clean(store)
+
+
 def test_a_promised_link_that_leads_nowhere_is_there(store: Store, tmp_path: Path) -> None:
     done = body(store, tmp_path, "a.symlink_to('nowhere')")
     assert os.readlink(done.path("s") / "a") == "nowhere"

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bridge.realize.errors import WorkerError
+from bridge.realize import workers
+from bridge.realize.errors import WorkerDiedError
 from bridge.realize.workers import ForkWorkers, default_jobs
 
 from .running import alive, wait_until
@@ -93,9 +94,35 @@ def test_a_server_that_dies_fails_its_jobs_and_another_takes_the_next(executor: 
     wait_until((Path(one["work"]) / "ready").exists)
     assert executor._server is not None
     executor._server.kill()
-    with pytest.raises(WorkerError, match="died"):
+    with pytest.raises(WorkerDiedError, match="died"):
         future.result(10)
-    executor._server.wait()
+    assert executor.submit(job("pass")).result(10)["exit"] == 0
+
+
+def test_a_server_that_answers_no_more_gets_no_job_more(
+    executor: ForkWorkers, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As one does that is killed: its pipes go one after the other, and jobs may go into the one without an error.
+    program = tmp_path / "mute.py"
+    program.write_text("import os, time\nos.read(0, 1)\nos.close(1)\ntime.sleep(60)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_PROGRAM", str(program))
+        mute = executor.submit(job("pass"))
+    with pytest.raises(WorkerDiedError):
+        mute.result(10)
+    assert executor.submit(job("pass")).result(10)["exit"] == 0
+
+
+def test_a_server_that_takes_no_job_more_is_replaced(
+    executor: ForkWorkers, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "deaf.py"
+    closed = tmp_path / "closed"
+    program.write_text(f"import os, time\nos.close(0)\nopen({str(closed)!r}, 'w')\ntime.sleep(60)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_PROGRAM", str(program))
+        executor._start()
+    wait_until(closed.exists)
     assert executor.submit(job("pass")).result(10)["exit"] == 0
 
 

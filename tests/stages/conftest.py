@@ -84,7 +84,7 @@ class Project:
             file = room / "code" / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        (room / "positions.json").write_text(json.dumps(code.positions()))
+        (room / "positions.json").write_text(json.dumps(code.positions))
         recipe = stage.recipe
         assert isinstance(recipe, PythonRecipe)
         job = {

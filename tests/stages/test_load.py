@@ -145,7 +145,7 @@ def test_the_name_of_a_module_is_that_of_its_packages_and_its_own(project):
         ("pkg.stages.first", "there is no module 'pkg.stages.first'", None),
         ("empty.py", "empty.py defines no stages", "decorate a function with @stage"),
         ("empty.py:x", "empty.py defines no stage 'x'", "it defines none"),
-        ("stages.py:frist", "stages.py defines no stage 'frist'", "it defines first, second, third, alias"),
+        ("stages.py:frist", "stages.py defines no stage 'frist'", "did you mean first?"),
         ("sub/stages", "there is no file sub/stages", None),
     ],
 )

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from bridge.formats.derivation import Floating, parse_aterm, unparse
+from bridge.formats.derivation import instantiate as instantiate_derivation
 from bridge.formats.derivation import resolve as resolve_derivation
 from bridge.formats.derivation.json import STRUCTURED
 from bridge.formats.nar import pack_chunks
 from bridge.stages.define import fetchurl, host, shell, source, stage
 from bridge.stages.errors import StageError
-from bridge.stages.plan import instantiate, resolve
+from bridge.stages.plan import instantiate
+from bridge.stages.resolve import _written_again, resolve
 from bridge.stages.values import out
 
 SYSTEM = "x86_64-linux"
@@ -280,6 +282,8 @@ def test_a_single_choice_resolves_as_nix_resolves(what):
 
 
 def same_resolution(node):
+    """Resolved from the derivation, and written down by the recipe with the paths: the same."""
+
     def path_of(used, output):
         return used.derivation.output_path(output) or chosen_path(used, output)
 
@@ -293,6 +297,8 @@ def same_resolution(node):
         found = resolve(node, path_of)
         assert found.derivation.input_drvs == {}
         assert found.aterm == unparse(resolve_derivation(node.derivation, chosen))
+        written = _written_again(node, path_of)
+        assert found == instantiate_derivation(written, lambda path: None)
 
 
 def test_a_python_stage_with_single_choices_resolves_as_nix_resolves(project):

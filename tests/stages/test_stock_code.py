@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bridge.stages.stock_code import ArchiveError, extract
@@ -197,6 +197,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         extract(tmp_path / "x", tmp_path / "out")
 
 
+@example([("a", ("link", "a")), ("a/a", ("hard", "a"))])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

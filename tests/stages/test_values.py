@@ -1,4 +1,4 @@
-"""Stages as values: variants, options, references, and what an argument may be."""
+"""Stages as values: variants, references, and what an argument may be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.stages.define import fetchurl, flake, shell, stage
 from bridge.stages.errors import StageError
-from bridge.stages.values import OutputPath, Place, Policy, Promise, amount, freeze, out, references
+from bridge.stages.place import Place
+from bridge.stages.policy import Policy
+from bridge.stages.values import OutputPath, Promise, freeze, out, references
 
 HERE = Place("file.py", 7)
 JSON = st.recursive(
@@ -48,6 +50,25 @@ def test_a_promise_outside_of_the_output_is_refused_where_it_is_written(path):
         out(path)
     assert caught.value.where == f"{__file__}:{line() - 1}"
     assert "relative" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("promise", "given", "kept", "broken"),
+    [
+        (out("a/b"), "a/b", "a/b", "a/bc"),
+        (out("a/model.ckpt", prefix=True), "a/model.ckpt", "a/model.ckpt-1.index", "a/model"),
+        (out("[x]", prefix=True), "[x]", "[x]1", "x1"),
+        (out("shards/*.npz"), "shards", "shards/7.npz", "shards/7.npy"),
+        (out("*.npz"), ".", "7.npz", "7.npy"),
+        (out("a/**/x"), "a", "a/b/c/x", "b/x"),
+    ],
+)
+def test_a_promise_may_be_a_file_a_beginning_or_a_glob(tmp_path, promise, given, kept, broken):
+    assert promise.path == given
+    for name, expected in ((broken, False), (kept, True)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        assert promise.is_kept(tmp_path) is expected
 
 
 # ----------------------------------------------------------------------------------- output paths
@@ -134,93 +155,6 @@ def test_a_stage_without_arguments_can_not_be_called():
 
 def test_a_variant_takes_a_stage_in_place_of_a_config_value():
     assert list(train(lr=train).inputs) == [train]
-
-
-# ---------------------------------------------------------------------------------------- options
-
-
-def test_options_make_the_same_recipe_under_another_policy():
-    other = train.options(realizations=9, builder="local")
-    assert other.recipe is train.recipe
-    assert (other.policy.realizations, other.policy.builder, train.policy.realizations) == (9, "local", 3)
-
-
-@pytest.mark.parametrize("options", [{"realisations": 2}, {"name": "x"}, {"deterministic": True}])
-def test_an_unknown_option_says_which_there_are(options):
-    with pytest.raises(StageError, match=f"unknown option {next(iter(options))}") as caught:
-        train.options(**options)
-    assert caught.value.hint is not None
-    assert caught.value.hint.startswith("there are realizations, match, builder, on_error, ")
-    assert caught.value.where == f"{__file__}:{line() - 3}"
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"on_error": "ignore"}, "on_error must be fail or keep, not 'ignore'"),
-        ({"retries": -1}, "retries must be a whole number, 0 or more, not -1"),
-        ({"retries": True}, "retries must be a whole number"),
-        ({"timeout": 0}, "timeout must be a number of seconds above 0, not 0"),
-        ({"cpu_time": "1h"}, "cpu_time must be a number of seconds"),
-        ({"backoff": float("inf")}, "backoff must be a number of seconds"),
-        ({"memory": "8Q"}, "'8Q' is no amount of a resource"),
-        ({"resources": {"gpu": -1}}, "-1 is no amount of a resource"),
-        ({"resources": ["gpu"]}, "resources must be a dict of names and amounts"),
-    ],
-)
-def test_limits_that_are_none_are_refused(options, said):
-    with pytest.raises(StageError, match=said):
-        train.options(**options)
-
-
-@pytest.mark.parametrize(
-    ("text", "bytes_"), [("8G", 8 << 30), ("1.5K", 1536), ("2 MiB", 2 << 20), (7, 7), (1.2, 2), ("3t", 3 << 40)]
-)
-def test_amounts_have_binary_units(text, bytes_):
-    assert amount(text) == bytes_
-
-
-@pytest.mark.parametrize(
-    ("promise", "given", "kept", "broken"),
-    [
-        (out("a/b"), "a/b", "a/b", "a/bc"),
-        (out("a/model.ckpt", prefix=True), "a/model.ckpt", "a/model.ckpt-1.index", "a/model"),
-        (out("[x]", prefix=True), "[x]", "[x]1", "x1"),
-        (out("shards/*.npz"), "shards", "shards/7.npz", "shards/7.npy"),
-        (out("*.npz"), ".", "7.npz", "7.npy"),
-        (out("a/**/x"), "a", "a/b/c/x", "b/x"),
-    ],
-)
-def test_a_promise_may_be_a_file_a_beginning_or_a_glob(tmp_path, promise, given, kept, broken):
-    assert promise.path == given
-    for name, expected in ((broken, False), (kept, True)):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-        assert promise.is_kept(tmp_path) is expected
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True, None])
-def test_the_number_of_realizations_is_a_whole_number_above_0(count):
-    with pytest.raises(StageError, match="realizations must be a whole number above 0") as caught:
-        train.options(realizations=count)
-    assert caught.value.where == f"{__file__}:{line() - 1}"
-
-
-def test_a_deterministic_stage_has_one_realization():
-    with pytest.raises(StageError, match="has one realization"):
-        shell("true", name="x").options(realizations=2)
-    with pytest.raises(StageError, match="has one realization"):
-        stage(deterministic=True, realizations=2)
-
-
-def test_a_matcher_is_a_function():
-    with pytest.raises(StageError, match="match must be a matcher, not 'best'"):
-        train.options(match="best")
-
-
-def test_a_builder_is_one_of_three():
-    with pytest.raises(StageError, match="builder must be auto, nix or local, not 'docker'"):
-        train.options(builder="docker")
 
 
 def test_values_do_not_change():

@@ -21,7 +21,7 @@ two says so. Only where a plain function takes, several chosen are a list and on
 
 from __future__ import annotations
 
-from .ask import metrics_named, needed, refusals, takes_many
+from .ask import contradicted, metrics_named, needed, refusals, takes_many
 from .candidate import Candidate, Pool, candidates_in
 from .step import Matcher, Refused, apply, lacking, shown, visible
 from .take import best, by, every, exact, latest, only, some, top
@@ -37,6 +37,7 @@ __all__ = [
     "best",
     "by",
     "candidates_in",
+    "contradicted",
     "cut",
     "every",
     "exact",

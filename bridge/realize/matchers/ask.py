@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .candidate import Candidate
 from .step import Matcher, Step, shape_of, why_not
+from .where import Agrees
 
-__all__ = ["metrics_named", "needed", "refusals", "takes_many"]
+__all__ = ["contradicted", "metrics_named", "needed", "refusals", "takes_many"]
 
 
 def needed(matcher: Matcher) -> int:
@@ -18,6 +20,12 @@ def needed(matcher: Matcher) -> int:
 def metrics_named(matcher: Matcher) -> tuple[str, ...]:
     """The metrics without which the matcher chooses nothing, as far as it says."""
     return matcher.metrics if isinstance(matcher, Step) else ()
+
+
+def contradicted(matcher: Matcher, config: Mapping[str, Any]) -> bool:
+    """Whether the matcher wants other arguments of the stage than it has, so that it never chooses any."""
+    wanted = matcher.configs if isinstance(matcher, Step) else ()
+    return not all(Agrees("config", one).holds(config, one) for one in wanted)
 
 
 def takes_many(matcher: Matcher, chosen: Sequence[Candidate]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,8 @@ class Step(ABC):
     shape: Shape = "same"
     metrics: tuple[str, ...] = ()
     """The metrics without which it chooses nothing."""
+    configs: tuple[Mapping[str, Any], ...] = ()
+    """What the stage's arguments must hold, or it chooses nothing, whatever runs."""
     results: frozenset[Result] | None = None
     """The results that it asks to see, where it says so: failures are shown to nobody who does not."""
 
@@ -131,6 +133,10 @@ class Chain(Step):
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(dict.fromkeys(name for one in self.steps if isinstance(one, Step) for name in one.metrics))
+
+    @property
+    def configs(self) -> tuple[Mapping[str, Any], ...]:  # type: ignore[override]
+        return tuple(config for one in self.steps if isinstance(one, Step) for config in one.configs)
 
     @property
     def results(self) -> frozenset[Result] | None:  # type: ignore[override]

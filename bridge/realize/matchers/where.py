@@ -43,6 +43,10 @@ class Where(Step):
         return (*bound, *(name for wanted in equal for name in wanted))
 
     @property
+    def configs(self) -> tuple[Mapping[str, Any], ...]:  # type: ignore[override]
+        return tuple(one.wanted for one in self.tests if isinstance(one, Agrees) and one.field == "config")
+
+    @property
     def results(self) -> frozenset[Result] | None:  # type: ignore[override]
         asked = frozenset(one.result for one in self.tests if isinstance(one, Ended))
         return asked or None
@@ -121,14 +125,13 @@ class Agrees:
     def keep(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         have = [getattr(one, self.field) for one in candidates]
         # Most hosts and configs are one object.
-        agrees = {
-            id(value): self._contains(value, self.wanted) for value in {id(value): value for value in have}.values()
-        }
+        agrees = {id(value): self.holds(value, self.wanted) for value in {id(value): value for value in have}.values()}
         return [one for one, value in zip(candidates, have, strict=True) if agrees[id(value)]]
 
-    def _contains(self, have: Any, wanted: Any) -> bool:
+    def holds(self, have: Any, wanted: Any) -> bool:
+        """Whether what is recorded agrees with what is wanted, as deep as that goes."""
         if isinstance(wanted, Mapping) and isinstance(have, Mapping):
-            return all(key in have and self._contains(have[key], value) for key, value in wanted.items())
+            return all(key in have and self.holds(have[key], value) for key, value in wanted.items())
         if isinstance(wanted, bool) or isinstance(have, bool):
             return wanted is have
         # 3.11 is also 3.11.7.
@@ -137,9 +140,7 @@ class Agrees:
 
     def why_not(self, one: Candidate) -> str:
         have = getattr(one, self.field)
-        name = next(
-            key for key, value in self.wanted.items() if key not in have or not self._contains(have[key], value)
-        )
+        name = next(key for key, value in self.wanted.items() if key not in have or not self.holds(have[key], value))
         if name not in have:
             return f"has no {_NOUNS[self.field]} {name}"
         return f"{_NOUNS[self.field]} {name} is {text(have[name])}, not {text(self.wanted[name])}"

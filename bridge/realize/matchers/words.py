@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bridge.realize.errors import MatchError
-from bridge.stages.values import Place
+from bridge.stages.place import Place
 
 __all__ = ["cut", "mistake", "numeric", "text"]
 

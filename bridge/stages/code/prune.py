@@ -16,7 +16,8 @@ from bridge.formats.nar import Directory, Node, Regular
 from bridge.stages import define
 from bridge.stages.errors import CodeError
 from bridge.stages.load import module_name
-from bridge.stages.values import Place, Stage
+from bridge.stages.place import Place
+from bridge.stages.values import Stage
 
 from .modules import Module, Statement, analyse, find, imported_names, load, project_root
 
@@ -52,6 +53,7 @@ class Code:
         """The folder that goes into the store."""
         return _folder(self.files)
 
+    @cached_property
     def positions(self) -> dict[str, tuple[str, list[Position]]]:
         """For each file, the user's file and where each node of the printed text stands in it.
 

@@ -128,7 +128,7 @@ def train(run, *, x=1):
 
 def test_every_construct_has_its_place(project):
     code = project.code(CONSTRUCTS)
-    ((path, (file, places)),) = code.positions().items()
+    ((path, (file, places)),) = code.positions.items()
     assert (path, file) == ("stages.py", str(project.folder / "stages.py"))
     printed = [node for node in ast.walk(ast.parse(code.files[path])) if "lineno" in node._attributes]
     assert len(printed) == len(places)
@@ -143,4 +143,4 @@ def test_a_printed_file_without_statements_has_no_places(project):
     text = "from bridge import stage\nimport pkg.mod\n@stage\ndef train(run):\n    pkg.mod.f()\n"
     code = project.code(text, **{"pkg/__init__": "", "pkg/mod": "def f():\n    pass\n"})
     assert code.files["pkg/__init__.py"] == ""
-    assert len(code.positions()["pkg/mod.py"][1]) == 2
+    assert len(code.positions["pkg/mod.py"][1]) == 2
