@@ -39,6 +39,8 @@ def add_derivation_command(
 ) -> None:
     """Add derivations to the Nix store and print their paths.
 
+    nixbridge derivation show stages.py | nixbridge derivation add -
+
     One derivation or many, in any order; outputs without a path get the computed one.
     """
     made = complete_closure(_known(file, _read(file)), reader(None))

@@ -37,7 +37,10 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def pack_command(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")]) -> None:
-    """Write the archive of a path to standard output, as `nix nar pack` does."""
+    """Write the archive of a path to standard output, as `nix nar pack` does.
+
+    nixbridge nar pack docs > docs.nar
+    """
     try:
         nar.pack(path, sys.stdout.buffer.write)
         sys.stdout.buffer.flush()
@@ -48,7 +51,10 @@ def pack_command(path: Annotated[Path, typer.Argument(metavar="PATH", help="A fi
 
 
 def unpack_command(file: Archive, target: Annotated[Path, typer.Argument(metavar="PATH", help="Where to.")]) -> None:
-    """Lay an archive down at a path that does not exist yet."""
+    """Lay an archive down at a path that does not exist yet.
+
+    nixbridge nar unpack docs.nar copy-of-docs
+    """
     if target.exists() or target.is_symlink():
         raise TargetError(f"{target} exists already", hint="name a path that does not")
     with _opened(file) as stream:
@@ -60,7 +66,10 @@ def unpack_command(file: Archive, target: Annotated[Path, typer.Argument(metavar
 
 
 def ls_nar_command(file: Archive, json: JsonOption = False) -> None:
-    """List an archive; with --json as the .ls files of binary caches."""
+    """List an archive; with --json as the .ls files of binary caches.
+
+    nixbridge nar ls docs.nar
+    """
     with _opened(file) as stream:
         found = listing(stream)
     if json:
@@ -83,7 +92,10 @@ def ls_nar_command(file: Archive, json: JsonOption = False) -> None:
 def cat_command(
     file: Archive, path: Annotated[str, typer.Argument(metavar="PATH", help="Inside the archive.")]
 ) -> None:
-    """Print one file of an archive."""
+    """Print one file of an archive.
+
+    nixbridge nar cat docs.nar /store.md
+    """
     wanted = tuple(part for part in path.split("/") if part)
     with _opened(file) as stream:
         for entry in nar.read(stream):

@@ -34,7 +34,10 @@ def graph_command(
     target: Annotated[str, typer.Argument(metavar="TARGET|FILE.drv", help="Stages, or a .drv file or store path.")],
     json: JsonOption = False,
 ) -> None:
-    """Print the graph of all input derivations: in the dot language of Graphviz, or as JSON."""
+    """Print the graph of all input derivations: in the dot language of Graphviz, or as JSON.
+
+    nixbridge derivation graph stages.py | dot -Tsvg > graph.svg
+    """
     closure = find(target).closure()
     if json:
         print_json(graph(closure))
@@ -53,7 +56,10 @@ def why_command(
     every: Annotated[bool, typer.Option("--all", help="All shortest paths, not one.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Say why one derivation needs another: the shortest path through the inputs."""
+    """Say why one derivation needs another: the shortest path through the inputs.
+
+    nixbridge derivation why stages.py:report clean
+    """
     root, found = find_one(start)
     closure = found.closure()
     wanted = _end(closure, start, end)
@@ -126,7 +132,10 @@ def diff_command(
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if they differ.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Say what differs between two derivations and, through their inputs, why."""
+    """Say what differs between two derivations and, through their inputs, why.
+
+    nixbridge derivation diff old.drv stages.py:report
+    """
     left, left_found = find_one(before)
     right, right_found = find_one(after)
     found = diff(left_found.closure(), left, right_found.closure(), right)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,11 @@ from bridge.look.compare import FileChange, InputChange
 from bridge.look.diff import RealizationDiff, StageDiff, Value, diff_realizations
 from bridge.look.ground import Ground
 from bridge.look.text import printable
-from bridge.stages.errors import TargetError
-from bridge.stages.values import Builder
 
 from .options import BuilderOption, JsonOption, Reference, SetOption, StoreOption, Target
-from .referring import one_entry
-from .render import paint, print_json, size
-from .setting import find_nix, open_located, plan_of
+from .referring import ground_of, one_entry
+from .render import age, paint, print_json, size
+from .setting import builder_named, find_nix, open_located, plan_of
 
 if TYPE_CHECKING:
     from bridge.look.why import Because, ChangedInput
@@ -34,15 +32,17 @@ def diff_command(
     a: Reference,
     b: Reference,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Fail with 1 if something differs.")] = False,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what differs between two realizations: config, code, inputs, host, metrics, outputs.
 
-    nixbridge diff 014ycz 1i11bk
+    nixbridge diff 014ycz 1i11bk; nixbridge diff paper-v1 stages.py:train
     """
-    ground = Ground(open_located(store, create=False), find_nix())
-    before, after = one_entry(ground, a, store), one_entry(ground, b, store)
+    ground = ground_of(open_located(store, a, create=False))
+    before, after = (one_entry(ground, one, store, settings, builder) for one in (a, b))
     found = diff_realizations(ground, before, after)
     if json:
         print_json(found.to_json())
@@ -158,7 +158,7 @@ def _painted(text: str, style: str) -> str:
 
 def why_command(
     target: Target,
-    set_: SetOption = None,
+    settings: SetOption = None,
     builder: BuilderOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
@@ -170,12 +170,10 @@ def why_command(
     from bridge.look.why import causes, why
     from bridge.realize.engine import Options, realize
 
-    if builder not in get_args(Builder):
-        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
-    plan = plan_of(target, set_)
+    plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     nix = find_nix()
-    outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True, builder=cast(Builder, builder)))
+    outcome = realize(plan, opened, nix=nix, options=Options(dry_run=True, builder=builder_named(builder)))
     found = why(plan, outcome, Ground(opened, nix))
     first = causes(plan, found)
     if json:
@@ -205,15 +203,27 @@ def _why_lines(plan: Plan, found: Mapping[Node, Because], first: list[Because]) 
             yield f"{_painted(target.label, 'bold')} would not run: {printable(one.text)}"
             continue
         yield f"{_painted(target.label, 'bold')} would run{_times(one)}: {_reason(one)}"
-    between = [one for one in found.values() if one.node not in plan.targets and not one.is_cause]
+        if one.last is not None and one.among > 1:
+            held = f"held against {one.last.id}, of {age(one.last.started)}: the nearest of {one.among} variants"
+            yield "  " + _painted(held, "dim")
+    follows = [one for one in found.values() if one.node not in plan.targets and not one.is_cause]
+    between = [one for one in follows if one.reason != "realized" or one.inputs]
     for one in between[:_SHOWN]:
         yield f"  {_state(one)}: {_reason(one)}"
     if len(between) > _SHOWN:
         yield f"  and {len(between) - _SHOWN} more stages whose inputs changed"
+    leads_on = {changed.node for one in found.values() for changed in one.inputs}
     for one in first:
-        if one.reason != "realized" or one.node not in plan.targets:
+        if one.node in leads_on or one.node in plan.targets:
+            # What the target's own line says is not said again.
+            said = one.node in plan.targets and not (one.stage.own or one.stage.lost or one.inputs)
+            if not said and (one.reason != "realized" or one.node not in plan.targets):
+                yield ""
+                yield from _cause_lines(f"cause: {one.node.label}", one)
+        else:
             yield ""
-            yield from _cause_lines(one)
+            yield from _cause_lines(f"{one.node.label} would run", one)
+            yield "  what was made from it is there, and counts"
 
 
 def _times(one: Because) -> str:
@@ -237,8 +247,8 @@ def _reason(one: Because) -> str:
     return f"changed since {one.last.id if one.last is not None else 'then'}: {printable(', '.join(own))}"
 
 
-def _cause_lines(one: Because) -> Iterator[str]:
-    yield _painted(f"cause: {one.node.label}", "bold") + f": {_reason(one)}"
+def _cause_lines(heading: str, one: Because) -> Iterator[str]:
+    yield f"{_painted(heading, 'bold')}: {_reason(one)}"
     yield from _stage_lines(StageDiff(_without_inputs(one.stage), one.stage.code, one.stage.lost), "  ")
     for changed in one.inputs:
         yield from _changed_lines(changed)

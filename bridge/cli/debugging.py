@@ -9,22 +9,21 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from bridge.realize.errors import BuildError, RealizeError
 from bridge.stages.errors import TargetError
-from bridge.stages.values import Builder
 
 from .bash import declare, define, run_bash
 from .options import BuilderOption, SetOption, StoreOption
 from .render import dim
-from .setting import find_nix, open_located, plan_of
+from .setting import builder_named, find_nix, open_located, plan_of
 
 if TYPE_CHECKING:
-    from bridge.realize.debug import PythonSession, Session, ShellSession
     from bridge.realize.failed import FailedBuild
+    from bridge.realize.session import PythonSession, Session, ShellSession
 
 __all__ = ["debug_command", "enter_target"]
 
@@ -56,7 +55,7 @@ def debug_command(
     stage gives bash in its environment, with run_stage, accept and cancel. Only accept records a result. Without a
     terminal, what to do is read from standard input.
     """
-    from bridge.realize.debug import PythonSession
+    from bridge.realize.session import PythonSession
 
     if (target is None) == (failed is None):
         raise TargetError("debug takes a TARGET or --failed, one of the two", hint="nixbridge debug stages.py:train")
@@ -94,12 +93,10 @@ def enter_target(
 
     from .progress import Progress
 
-    if builder not in get_args(Builder):
-        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings or ())
     opened = open_located(store, target)
     nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
-    options = Options(builder=cast(Builder, builder))
+    options = Options(builder=builder_named(builder))
     with Progress(plan.nodes) as progress:
         return debug(plan, store=opened, nix=nix, options=options, index=index, register=register, report=progress)
 
@@ -171,7 +168,9 @@ def _prompt(names: dict[str, Any], shown: str) -> None:
             code.interact(banner, local=names, exitmsg="")
     else:
         print(banner, file=sys.stderr)
-        start_ipython(argv=["--no-banner", "--no-confirm-exit"], user_ns=names)
+        # Jedi, where it is installed, looks no further than the first dot of what is walked over.
+        options = ["--no-banner", "--no-confirm-exit", "--IPCompleter.use_jedi=False"]
+        start_ipython(argv=options, user_ns=names)
 
 
 # ------------------------------------------------------------------------------------------ shell

@@ -31,11 +31,18 @@ def instantiate_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the derivations of stages into the store and print their paths."""
+    """Write the derivations of stages into the store, with the sources that they use, and print their paths.
+
+    nixbridge instantiate stages.py:report --add
+    """
+    from bridge.realize.sources import add_source
     from bridge.store.objects import add_texts
 
     plan = plan_of(target, settings, store)
     opened = open_located(store, target)
+    for node in plan.nodes:
+        for source in (*node.objects, *filter(None, [node.source])):
+            add_source(opened, source)
     found = [node.instantiated for node in plan.nodes if node.instantiated is not None and not node.foreign]
     add_texts(
         opened,
@@ -69,7 +76,10 @@ def show_derivation_command(
         typer.Option(metavar="2.8|2.15|2.18|2.23|2.30|3|4", help="The shape of JSON; what the installed Nix prints."),
     ] = None,
 ) -> None:
-    """Show derivations as `nix derivation show` does, in the shape of any release."""
+    """Show derivations as `nix derivation show` does, in the shape of any release.
+
+    nixbridge derivation show stages.py:clean
+    """
     if recursive and not aterm:
         # Printed as it is read, which takes a third of the time.
         _print_closure(target, _shape(json_format))

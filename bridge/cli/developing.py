@@ -22,7 +22,7 @@ from .options import BuilderOption, JsonOption, SetOption, StoreOption
 from .setting import find_nix
 
 if TYPE_CHECKING:
-    from bridge.realize.debug import PythonSession, ShellSession
+    from bridge.realize.session import PythonSession, ShellSession
 
 __all__ = ["develop_command", "direnvrc_command", "print_dev_env_command"]
 
@@ -127,7 +127,7 @@ def direnvrc_command() -> None:
 
 def _environment(session: PythonSession | ShellSession) -> tuple[dict[str, str], dict[str, str]]:
     """Variables, and functions by name to body; PATH holds the stage's tools only."""
-    from bridge.realize.debug import ShellSession
+    from bridge.realize.session import ShellSession
 
     if isinstance(session, ShellSession):
         dropped = (*_BUILDERS_OWN, *_SCRATCH)

@@ -36,7 +36,10 @@ class Check:
 
 
 def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Say what is here: Nix and its daemon, sandbox, features, the store, the disk."""
+    """Say what is here: Nix and its daemon, sandbox, features, the store, the disk.
+
+    nixbridge doctor
+    """
 
     checks = list(_checks(store))
     if json:

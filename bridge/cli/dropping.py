@@ -45,6 +45,7 @@ def gc_command(
 
     nixbridge gc --keep-best 5:accuracy --older-than 30d --dry-run
     """
+    from bridge.store.catalogue import no_cycle_search
     from bridge.store.gc import collect
     from bridge.store.policy import By, Policy, parse_best, parse_size, parse_time
 
@@ -64,18 +65,19 @@ def gc_command(
         if count:
             _print(found, would=True)
             typer.confirm(f"drop {count} realizations?", abort=True)
-    found = collect(opened, policy, dry_run=dry_run)
-    if json:
-        print_json(
-            {
-                "dryRun": dry_run,
-                "freed": found.freed,
-                "live": found.live,
-                "items": [{"kind": o.kind, "name": o.name, "size": o.size, "stage": o.stage} for o in found.items],
-            }
-        )
-        return
-    _print(found, would=dry_run)
+    with no_cycle_search():
+        found = collect(opened, policy, dry_run=dry_run)
+        if not json:
+            _print(found, would=dry_run)
+            return
+    print_json(
+        {
+            "dryRun": dry_run,
+            "freed": found.freed,
+            "live": found.live,
+            "items": [{"kind": o.kind, "name": o.name, "size": o.size, "stage": o.stage} for o in found.items],
+        }
+    )
 
 
 _NOUNS = {
@@ -92,11 +94,14 @@ _NOUNS = {
 
 
 def _print(found: Collected, *, would: bool) -> None:
-    for one in found.items:
-        if one.kind == "realization":
-            print(f"{one.kind} {one.name} of {one.stage} ({size(one.size or 0)})")
-        else:
-            print(f"{one.kind} {one.name}" + (f" ({size(one.size)})" if one.size is not None else ""))
+    # Many are of one size.
+    shown: dict[int | None, str] = {
+        count: f" ({size(count)})" for count in {one.size for one in found.items} if count is not None
+    }
+    sys.stdout.writelines(
+        f"{kind} {name}{'' if stage is None else f' of {stage}'}{shown.get(count, '')}\n"
+        for kind, name, count, stage in found.items
+    )
     counts = Counter(one.kind for one in found.items)
     listed = (
         ", ".join(f"{count} {_NOUNS[kind]}{'s' if count > 1 else ''}" for kind, count in counts.items()) or "nothing"

@@ -47,7 +47,10 @@ def hash_path_command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Print the hash of a file or folder, as `nix hash path` does."""
+    """Print the hash of a file or folder, as `nix hash path` does.
+
+    nixbridge hash path docs
+    """
     _check(kind, _TYPES, "type")
     _check(algorithm, ALGORITHMS, "algorithm")
     _check(base, _BASES, "base")
@@ -75,7 +78,10 @@ def hash_file_command(
     base: Annotated[str, typer.Option("--base", metavar="sri|nix32|base16|base64")] = "sri",
     json: JsonOption = False,
 ) -> None:
-    """Print the hash of a file's contents, as `nix hash file` does."""
+    """Print the hash of a file's contents, as `nix hash file` does.
+
+    nixbridge hash file digits.csv.gz
+    """
     hash_path_command(file, "flat", algorithm, base, json=json)
 
 
@@ -113,7 +119,10 @@ def convert_command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Print hashes in another base, as `nix hash convert` does."""
+    """Print hashes in another base, as `nix hash convert` does.
+
+    nixbridge hash convert sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
+    """
     _check(base, _BASES, "base")
     if algorithm is not None:
         _check(algorithm, ALGORITHMS, "algorithm")
@@ -135,7 +144,10 @@ def store_path_command(
     self_reference: Annotated[bool, typer.Option("--self", help="Whether it refers to itself.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compute the store path of a content-addressed object."""
+    """Compute the store path of a content-addressed object.
+
+    nixbridge store-path source sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
+    """
     _check(method, get_args(Method), "method")
     path = content_path(
         name, cast(Method, method), Hash.parse(content), sorted(set(references or ())), self_reference=self_reference

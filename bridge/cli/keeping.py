@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.formats.store_path import STORE_DIR
 from bridge.stages.errors import TargetError
 from bridge.store import roots
 from bridge.store.layout import Store
 
 from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
-from .referring import ground_of, is_target, one_entry
-from .render import print_json, size, table
-from .setting import find_nix, open_located, realization_named
+from .referring import ground_of, one_entry, open_to_ask, refuse_unrealized, target_named
+from .render import counted, paint, print_json, size, table
+from .setting import open_located
+
+if TYPE_CHECKING:
+    from bridge.look.ground import Ground
 
 __all__ = ["du_command", "keep_command", "link_command", "make_links", "tag_command"]
 
@@ -34,8 +37,8 @@ def link_command(
 
     nixbridge link stages.py:train best-model
     """
-    opened = open_located(store, reference)
-    links = make_links(opened, name, _places(opened, reference, settings or [], builder, store))
+    opened = open_to_ask(store, reference)
+    links = make_links(opened, name, _places(ground_of(opened), reference, settings or [], builder, store))
     if json:
         print_json([str(link) for link in links])
         return
@@ -53,33 +56,24 @@ def make_links(store: Store, name: Path, places: list[Path]) -> list[Path]:
     return made
 
 
-def _places(store: Store, reference: str, settings: list[str], builder: str, option: str | None) -> list[Path]:
+def _places(ground: Ground, reference: str, settings: list[str], builder: str, option: str | None) -> list[Path]:
     """Where the results lie that are referred to."""
-    from bridge.realize.places import Places
+    from bridge.look.references import named, newest
 
-    places = Places(store, find_nix())
-    path = roots.object_at(store, str(Path(reference).resolve() if "/" in reference else reference))
-    if path is not None:
-        found = [path]
-    elif is_target(store, reference):
+    target = target_named(ground, reference)
+    if target is not None:
         from .looking import look
         from .realizing import target_paths
 
-        plan, _, outcome, places = look(reference, settings, option, builder)
-        _refuse_unrealized(reference, [node.name for node in plan.targets if node not in outcome.choices])
+        plan, _, outcome, places = look(target.target, settings, option, builder)
+        refuse_unrealized(plan.targets, outcome, target.target)
         return [Path(one) for node in plan.targets for one in target_paths(outcome.choices[node], places)]
-    else:
-        found = list(realization_named(store, reference).outputs.values())
-    lying = [(one, places.find(one)) for one in found]
+    found = named(ground, reference)
+    lying = [(one, ground.find(one)) for one in ([found.object] if found.object else newest(found).outputs.values())]
     missing = [one for one, place in lying if place is None]
     if missing:
         raise TargetError(f"{missing[0]} is not there", hint="nixbridge realize makes it again")
     return [place for _, place in lying if place is not None]
-
-
-def _refuse_unrealized(target: str, missing: list[str]) -> None:
-    if missing:
-        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
 
 
 def tag_command(
@@ -88,6 +82,8 @@ def tag_command(
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the tags.")] = False,
     delete: Annotated[bool, typer.Option("--delete", "-d", help="Remove the tag.")] = False,
     force: Force = False,
+    settings: SetOption = None,
+    builder: BuilderOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -104,15 +100,26 @@ def tag_command(
     if name is None or list_:
         _list_tags(opened, json)
         return
+    ground = ground_of(opened)
     if reference is None:
-        one = one_entry(ground_of(opened), name, store)
+        one = one_entry(ground, name, store, settings, builder)
     else:
-        one = one_entry(ground_of(opened), reference, store)
+        one = one_entry(ground, reference, store, settings, builder)
         roots.tag(opened, name, (one.drv, one.id), force=force)
+        _warn_if_called_so(ground, name)
     if json:
         print_json({"tag": name, "id": one.id, "drv": one.drv, "stage": one.stage})
         return
     print(one.id)
+
+
+def _warn_if_called_so(ground: Ground, name: str) -> None:
+    """Say that a new tag is no longer enough to be understood by."""
+    from bridge.look.references import meanings
+
+    others = [one for one in meanings(ground, name) if one.written != f"@{name}"]
+    if others:
+        print(f"{paint('warning:', 'yellow')} {name} is also {others[0].what}: write @{name}", file=sys.stderr)
 
 
 def _list_tags(store: Store, json: bool) -> None:
@@ -163,14 +170,14 @@ def keep_command(
     from .looking import look
 
     plan, _, outcome, _ = look(target, settings or [], store, builder)
-    _refuse_unrealized(target, [node.name for node in plan.nodes if node not in outcome.choices])
+    refuse_unrealized(plan.nodes, outcome, target)
     chosen = {(one.realization.drv, one.id) for node in plan.nodes for one in outcome.choices[node].chosen}
     sources = [node.path for node in plan.nodes if node.source is not None]
     roots.keep_plan(opened, name, target, chosen, sources, force=force)
     if json:
         print_json({"name": name, "realizations": sorted(identity for _, identity in chosen)})
         return
-    print(f"{name}: {len(chosen)} realizations")
+    print(f"{name}: {counted(len(chosen), 'realization')}")
 
 
 def du_command(
@@ -211,23 +218,20 @@ def named_objects(store: Store, references: list[str]) -> tuple[set[roots.Named]
     TargetError
         For what names nothing, or a stage.
     """
-    from bridge.look.references import one_named, refuse_stage
+    from bridge.look.references import named, refuse_several
 
     ground = ground_of(store)
-    named: set[roots.Named] = set()
+    found_named: set[roots.Named] = set()
     objects = []
     for reference in references:
-        is_file = "/" in reference and not reference.startswith(STORE_DIR)
-        path = roots.object_at(store, str(Path(reference).resolve()) if is_file else reference)
-        if path is None:
-            refuse_stage(ground, reference)
-            one = one_named(ground, reference)
-            named.add((one.drv, one.id))
-            continue
-        owners = [(one.drv, one.id) for one in ground.makers(path)]
-        named.update(owners)
-        if not owners:
-            if not store.is_valid(path):
-                raise TargetError(f"{path} is not in the store {store.root}")
-            objects.append(path)
-    return named, objects
+        if target_named(ground, reference) is not None:
+            hint = f"nixbridge history {reference} lists their ids"
+            raise TargetError(f"{reference} is a target, and no realization, tag or path", hint=hint)
+        found = named(ground, reference)
+        refuse_several(found, reference)
+        found_named.update((one.drv, one.id) for one in found.entries)
+        if not found.entries and found.object is not None:
+            if not store.is_valid(found.object):
+                raise TargetError(f"{found.object} is not in the store {store.root}")
+            objects.append(found.object)
+    return found_named, objects

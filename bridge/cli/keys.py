@@ -19,7 +19,10 @@ def generate_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as cache.example.org-1.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the secret key goes.")],
 ) -> None:
-    """Make a key pair: the secret key into a file, the public key to standard output."""
+    """Make a key pair: the secret key into a file, the public key to standard output.
+
+    nixbridge key generate cache.example.org-1 secret.key > public.key
+    """
     key = generate(name)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -33,7 +36,10 @@ def generate_command(
 def public_command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A secret key; - is standard input.")],
 ) -> None:
-    """Print the public key of a secret key."""
+    """Print the public key of a secret key.
+
+    nixbridge key public secret.key
+    """
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
     except OSError as error:

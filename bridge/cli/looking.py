@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast, get_args
 
 from bridge.look.kinds import KINDS
 from bridge.realize.choosing import matcher_of
@@ -11,13 +10,12 @@ from bridge.realize.engine import Options, Outcome, realize
 from bridge.realize.places import Places
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import Builder
 from bridge.store.layout import Store
 
 from .options import BuilderOption, JsonOption, SetOption, StoreOption, Target
-from .realizing import stage_json, target_paths
+from .realizing import certain_to_run, stage_json, target_paths
 from .render import print_json, table
-from .setting import find_nix, open_located, plan_of
+from .setting import builder_named, find_nix, open_located, plan_of
 
 __all__ = ["look", "look_options", "path_command", "show_command"]
 
@@ -35,9 +33,7 @@ def look(
 
 def look_options(builder: str) -> Options:
     """How to look at a plan: what there is, as it would be built."""
-    if builder not in get_args(Builder):
-        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
-    return Options(dry_run=True, builder=cast(Builder, builder))
+    return Options(dry_run=True, builder=builder_named(builder))
 
 
 def show_command(
@@ -47,8 +43,11 @@ def show_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the stages of a plan: what each is, what it uses, and how many realizations there are."""
-    plan, _, outcome, _ = look(target, settings, store, builder)
+    """Show the stages of a plan: what each is, what it uses, and how many realizations there are.
+
+    nixbridge show stages.py; nixbridge show stages.py:report --set train.rate=0.05 --json
+    """
+    plan, opened, outcome, _ = look(target, settings, store, builder)
     if json:
         print_json(
             [
@@ -64,13 +63,16 @@ def show_command(
         )
         return
     rows = []
+    certain = certain_to_run(outcome, opened)
     for node in plan.nodes:
         choice = outcome.choices.get(node)
         found = choice.candidates if choice is not None else outcome.candidates.get(node, ())
         have = "" if node.source is not None else str(len(found))
         match = "" if node.source is not None else repr(matcher_of(node))
-        rows.append([node.label, KINDS[type(node.stage.recipe)], have, match, _uses(node), node.path])
-    print(table(rows, ["stage", "kind", "have", "match", "uses", "path"]))
+        runs = str(outcome.pending.get(node, "")) if node in certain or node not in outcome.pending else "perhaps"
+        to_run = [runs] if outcome.pending else []
+        rows.append([node.label, KINDS[type(node.stage.recipe)], have, *to_run, match, _uses(node), node.path])
+    print(table(rows, ["stage", "kind", "have", *(["to run"] if outcome.pending else []), "match", "uses", "path"]))
 
 
 def _uses(node: Node) -> str:
@@ -85,7 +87,10 @@ def path_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print where realized stages lie; fails if one is not realized."""
+    """Print where realized stages lie; fails if one is not realized.
+
+    nixbridge path stages.py:report
+    """
     plan, _, outcome, places = look(target, settings, store, builder)
     missing = [node.name for node in plan.targets if node not in outcome.choices]
     missing += [node.name for node in plan.targets if node.source is not None and places.find(node.path) is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -37,8 +38,8 @@ COMMANDS = Group(
             "show": "looking:show_command",
             "path": "looking:path_command",
             "ls": "asking:ls_command",
-            "cat": "asking:cat_command",
-            "tree": "asking:tree_command",
+            "cat": "files:cat_command",
+            "tree": "files:tree_command",
             "find": "searching:find_command",
             "history": "searching:history_command",
             "log": "asking:log_command",
@@ -132,6 +133,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     _tolerate_any_text()
+    # Plans and records are many objects that live as long as the command: looking for garbage among them finds none.
+    gc.set_threshold(100_000, 20, 20)
     try:
         try:
             app(prog_name="nixbridge")

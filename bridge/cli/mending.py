@@ -13,8 +13,9 @@ from bridge.realize.places import Places
 from bridge.store.errors import StoreError
 from bridge.store.layout import Store
 
+from .counting import counting
 from .options import JsonOption, StoreOption
-from .render import paint, print_json, size
+from .render import counted, paint, print_json, size
 from .setting import find_nix, open_located
 
 if TYPE_CHECKING:
@@ -38,13 +39,10 @@ def verify_command(
     from bridge.store.verify import verify
 
     opened = open_located(store, create=False)
-    places = Places(opened, find_nix())
-
-    def elsewhere(path: str) -> bool:
-        return places.find_in_nix(path) is not None
-
+    elsewhere = _in_nix(opened)
     mended = _repair(opened, source, elsewhere, json) if repair or source is not None else []
-    report = verify(opened, on_progress=_progress(json), elsewhere=elsewhere)
+    with counting("checked objects:", quiet=json) as count:
+        report = verify(opened, on_progress=count, elsewhere=elsewhere)
     if json:
         print_json(
             {
@@ -77,7 +75,16 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _repair(opened: Store, source: Path | None, elsewhere: Callable[[str], bool], json: bool) -> list[Repaired]:
+def _in_nix(opened: Store) -> Callable[[str], bool] | None:
+    """Whether Nix has an object, where there is a Nix."""
+    nix = find_nix()
+    if nix is None:
+        return None
+    places = Places(opened, nix)
+    return lambda path: places.find_in_nix(path) is not None
+
+
+def _repair(opened: Store, source: Path | None, elsewhere: Callable[[str], bool] | None, json: bool) -> list[Repaired]:
     from bridge.store.repair import repair
 
     other = None if source is None else Store(source.resolve())
@@ -85,17 +92,8 @@ def _repair(opened: Store, source: Path | None, elsewhere: Callable[[str], bool]
         raise StoreError(f"there is no store at {source}")
     if other is not None and other.root == opened.root:
         raise StoreError(f"{source} is the store itself", hint="name another one with --from")
-    return repair(opened, source=other, elsewhere=elsewhere, on_progress=_progress(json))
-
-
-def _progress(json: bool) -> Callable[[int, int], None]:
-    shown = sys.stderr.isatty() and not json
-
-    def progress(done: int, count: int) -> None:
-        if shown and (done % 100 == 0 or done == count):
-            print(f"\r{done}/{count} objects", end="" if done < count else "\n", file=sys.stderr, flush=True)
-
-    return progress
+    with counting("repairing, checked objects:", quiet=json) as count:
+        return repair(opened, source=other, elsewhere=elsewhere, on_progress=count)
 
 
 def optimise_command(store: StoreOption = None, json: JsonOption = False) -> None:
@@ -105,8 +103,10 @@ def optimise_command(store: StoreOption = None, json: JsonOption = False) -> Non
     """
     from bridge.store.optimise import optimise
 
-    found = optimise(open_located(store, create=False))
+    opened = open_located(store, create=False)
+    with counting("compared sizes of files:", quiet=json) as count:
+        found = optimise(opened, on_progress=count)
     if json:
         print_json({"files": found.files, "freed": found.freed})
         return
-    print(f"linked {found.files} files: {size(found.freed)}")
+    print(f"linked {counted(found.files, 'file')}: {size(found.freed)}")

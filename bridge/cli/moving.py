@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from bridge.formats.store_path import STORE_DIR, STORE_PATH
 from bridge.stages.errors import TargetError
 
-from .options import JsonOption, SetOption, StoreOption
-from .render import paint, print_json, size, table
-from .setting import find_nix, open_located, plan_of, realization_named
+from .counting import counting
+from .options import REFERENCE, JsonOption, SetOption, StoreOption
+from .referring import ground_of, refuse_unrealized, target_named
+from .render import counted, paint, print_json, size, table
+from .setting import find_nix, open_located, plan_of
 
 if TYPE_CHECKING:
     from bridge.store.layout import Store
@@ -29,8 +29,8 @@ __all__ = ["copy_command", "pack_command", "unpack_command"]
 What = Annotated[
     list[str],
     typer.Argument(
-        metavar="TARGET|ID|PATH…",
-        help="Stages, realizations by the beginning of their ids, store paths or their files.",
+        metavar="REF…",
+        help=f"{REFERENCE} Of a stage or a derivation all its realizations.",
     ),
 ]
 ChosenOption = Annotated[
@@ -41,7 +41,9 @@ ChosenOption = Annotated[
 def pack_command(
     what: What,
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE|-", help="- is standard output.")],
-    compress: Annotated[str, typer.Option(metavar="none|xz|zstd", help="zstd needs Python 3.14.")] = "none",
+    compress: Annotated[
+        str, typer.Option(metavar="none|xz|zstd", help="How to compress it; zstd needs Python 3.14 or the extra zstd.")
+    ] = "none",
     chosen: ChosenOption = False,
     settings: SetOption = None,
     store: StoreOption = None,
@@ -124,10 +126,10 @@ def copy_command(
 
     source = open_located(from_ or store, what[0], create=False)
     source = source.own if from_ else source
-    # What only lies below it must be copied as well.
-    target = open_located(to or store, what[0]).own
     with _elsewhere() as elsewhere:
         contents = _gathered(source, what, settings, chosen, elsewhere)
+    # What only lies below it must be copied as well.
+    target = open_located(to or store, what[0]).own
     with _progress("copied", contents.size) as show:
         found = copy(source, contents, target, elsewhere=_in_nix(), on_progress=show)
     if json:
@@ -144,36 +146,26 @@ def copy_command(
 def _gathered(
     store: Store, what: Sequence[str], settings: Sequence[str] | None, chosen: bool, elsewhere: Elsewhere
 ) -> Contents:
+    from bridge.look.references import named
     from bridge.store.packs import gather
 
+    ground = ground_of(store)
     records, paths = [], []
     for one in what:
-        path = _store_path(store, one)
-        if path is not None:
-            paths.append(path)
-        elif one.isalnum() and not Path(one).exists():
-            records.append(realization_named(store, one))
-        else:
-            found, sources = _of_target(store, one, settings, chosen)
+        target = target_named(ground, one)
+        if target is not None:
+            found, sources = _of_target(store, target.target, settings, chosen)
             records += found
             paths += sources
+            continue
+        reference = named(ground, one)
+        if reference.object is not None:
+            paths.append(reference.object)
+        else:
+            # Of many, those that are gone need not stand in the way of the others.
+            there = [each for each in reference.entries if all(map(ground.find, each.outputs.values()))]
+            records += [ground.record(each) for each in there or reference.entries]
     return gather(store, records, paths, elsewhere=elsewhere)
-
-
-def _store_path(store: Store, text: str) -> str | None:
-    """The store path that is meant: by itself, by something inside it, by a file of the store, or by a link."""
-    found = STORE_PATH.match(text)
-    if found is not None:
-        return found[0]
-    path = Path(text)
-    if path.suffix == ".py" or not os.path.lexists(path):
-        return None
-    inside = path.resolve()
-    for objects in (one.objects for one in store.layers):
-        if inside.is_relative_to(objects) and inside != objects:
-            return f"{STORE_DIR}/{inside.relative_to(objects).parts[0]}"
-    found = STORE_PATH.search(str(inside))
-    return found[0] if found is not None else None
 
 
 def _of_target(store: Store, target: str, settings: Sequence[str] | None, chosen: bool) -> tuple[list[Any], list[str]]:
@@ -182,9 +174,7 @@ def _of_target(store: Store, target: str, settings: Sequence[str] | None, chosen
 
     plan = plan_of(target, settings, str(store.root))
     outcome = realize(plan, store, nix=find_nix(), options=Options(dry_run=True))
-    missing = [node.label for node in plan.targets if node.source is None and node not in outcome.choices]
-    if missing:
-        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+    refuse_unrealized(plan.targets, outcome, target)
     records = []
     for choice in outcome.choices.values():
         records += [one.realization for one in (choice.chosen if chosen else choice.candidates)]
@@ -274,30 +264,17 @@ def _read(file: str) -> Iterator[tuple[IO[bytes], Callable[[int], object] | None
 
 @contextlib.contextmanager
 def _progress(verb: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows on a terminal how far it is, from the first second on."""
-    shown = sys.stderr.isatty()
-    last = time.monotonic()
-    said = False
-
-    def show(done: int) -> None:
-        nonlocal last, said
-        if shown and time.monotonic() - last > 1:
-            last, said = time.monotonic(), True
-            of = f" of {size(total)}" if total else ""
-            print(f"\r\x1b[K{verb} {size(done)}{of}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if said:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    """Shows how many bytes are done."""
+    with counting(verb, size) as count:
+        yield lambda done: count(done, total)
 
 
 # ---------------------------------------------------------------------------------------- printing
 
 
 def _counted(contents: Contents) -> str:
-    return f"{len(contents.objects)} objects ({size(contents.size)}), {len(contents.records)} records"
+    objects, records = counted(len(contents.objects), "object"), counted(len(contents.records), "record")
+    return f"{objects} ({size(contents.size)}), {records}"
 
 
 def _json(found: Unpacked, *, listed: bool) -> dict[str, Any]:
@@ -325,9 +302,7 @@ def _print_list(found: Unpacked) -> None:
 def _print_taken(found: Unpacked, dry_run: bool) -> None:
     for path in found.differing:
         print(f"{paint('differs:', 'red')} {path}: the store has other bytes there, and keeps them", file=sys.stderr)
-    there = len(found.objects) - len(found.new_objects), len(found.records) - len(found.new_records)
+    new, new_records = len(found.new_objects), len(found.new_records)
     would = "would add" if dry_run else "added"
-    print(
-        f"{would} {len(found.new_objects)} objects and {len(found.new_records)} records; "
-        f"{there[0]} objects and {there[1]} records were there"
-    )
+    was = f"{counted(len(found.objects) - new, 'object')} and {counted(len(found.records) - new_records, 'record')}"
+    print(f"{would} {counted(new, 'object')} and {counted(new_records, 'record')}; {was} had been there")

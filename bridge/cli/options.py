@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["BuilderOption", "REFERENCE", "JsonOption", "Reference", "SetOption", "StoreOption", "Target"]
+__all__ = [
+    "BuilderOption",
+    "ExecutorOption",
+    "REFERENCE",
+    "JsonOption",
+    "Reference",
+    "SetOption",
+    "StoreOption",
+    "Target",
+]
 
 Target = Annotated[
     str,
@@ -15,7 +24,10 @@ Target = Annotated[
         help="FILE.py[:STAGE] or package.module[:STAGE]; without :STAGE, all that no other stage uses.",
     ),
 ]
-REFERENCE = "An id or its beginning, a tag, a stage's name, FILE.py:STAGE, a store path, or a link to one."
+REFERENCE = (
+    "An id or its beginning, a tag (@TAG where others are called so), a stage's name (:STAGE), FILE.py:STAGE, a store"
+    " path, or a link to one."
+)
 Reference = Annotated[str, typer.Argument(metavar="REF", help=REFERENCE)]
 """What all commands take that ask for a realization."""
 StoreOption = Annotated[
@@ -25,6 +37,12 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BuilderOption = Annotated[
     str, typer.Option("--builder", metavar="auto|nix|local", help="Where deterministic stages are built.")
+]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="NAME", help="What runs Python stages: fork, dask, dask://HOST:PORT, MODULE:FACTORY."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -30,7 +30,7 @@ from bridge.realize.matchers import shown as shown_matcher
 from bridge.stages.plan import Node
 
 from .live import Board, host_of, label_of
-from .render import age, dim, duration, number, paint, size, table
+from .render import age, counted, dim, duration, number, paint, size, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -200,7 +200,7 @@ def candidate_table(node: Node, matcher: Matcher, candidates: Sequence[Candidate
         if one.id in visible
     ]
     left = len(candidates) - len(rows)
-    title = f"{paint(node.label, 'bold')}: {shown_matcher(matcher)} of {len(candidates)} realizations"
+    title = f"{paint(node.label, 'bold')}: {shown_matcher(matcher)} of {counted(len(candidates), 'realization')}"
     shown_table = table(rows, ["", "id", "#", *metrics, "took", "when"], sys.stderr)
     body = "\n".join(f"  {line}" for line in shown_table.splitlines())
     return f"{title}\n{body}" + (f"\n  {dim(f'and {left} more')}" if left else "")

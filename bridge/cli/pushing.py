@@ -19,18 +19,19 @@ from bridge.stages.errors import TargetError
 from bridge.store.durable import disk_errors
 from bridge.store.trace import Realization
 
-from .options import JsonOption, SetOption, StoreOption
-from .referring import is_target, split_target
+from .options import REFERENCE, JsonOption, SetOption, StoreOption
+from .referring import ground_of, open_to_ask, refuse_unrealized, target_named
 from .render import print_json, size
-from .setting import find_nix, open_located, plan_of, realization_named
+from .setting import find_nix, plan_of
 
 if TYPE_CHECKING:
     from bridge.formats.signing import SecretKey
+    from bridge.look.ground import Ground
     from bridge.store.layout import Store
 
 __all__ = ["push_cache_command", "push_nix_command"]
 
-Names = Annotated[list[str], typer.Argument(metavar="TARGET|ID…", help="Targets, or ids of realizations.")]
+Names = Annotated[list[str], typer.Argument(metavar="REF…", help=REFERENCE)]
 
 
 def push_nix_command(
@@ -74,7 +75,7 @@ def push_nix_command(
 def push_cache_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The binary cache; made if there is none.")],
     names: Names,
-    compression: Annotated[str, typer.Option(metavar="xz|none", help="How archives are compressed.")] = "xz",
+    compress: Annotated[str, typer.Option(metavar="none|xz", help="How archives are compressed.")] = "xz",
     secret_key_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A secret key, to sign with; nixbridge key generate makes one.")
     ] = None,
@@ -88,9 +89,9 @@ def push_cache_command(
     """
     from bridge.lock.cache import COMPRESSIONS, push
 
-    if compression not in get_args(Compression):
-        raise TargetError(f"there is no compression {compression!r}", hint=f"one of {', '.join(COMPRESSIONS)}")
-    chosen: Compression = next(one for one in COMPRESSIONS if one == compression)
+    if compress not in get_args(Compression):
+        raise TargetError(f"there is no compression {compress!r}", hint=f"one of {', '.join(COMPRESSIONS)}")
+    chosen: Compression = next(one for one in COMPRESSIONS if one == compress)
     key = _key(secret_key_file) if secret_key_file is not None else None
     opened, paths = _paths(names, settings or (), store)
     done = []
@@ -118,22 +119,25 @@ def _key(file: Path) -> SecretKey:
 
 def _paths(names: Sequence[str], settings: Sequence[str], store: str | None) -> tuple[Store, list[str]]:
     """The store, and the output paths of targets and realizations, each once."""
-    opened = open_located(store, next((name for name in names if split_target(name) is not None), None))
-    return opened, list(dict.fromkeys(path for name in names for path in _outputs(opened, name, settings, store)))
+    opened = open_to_ask(store, names[0])
+    ground = ground_of(opened)
+    return opened, list(dict.fromkeys(path for name in names for path in _outputs(ground, name, settings, store)))
 
 
-def _outputs(opened: Store, name: str, settings: Sequence[str], store: str | None) -> Iterator[str]:
-    if not is_target(opened, name):
-        yield from realization_named(opened, name).outputs.values()
+def _outputs(ground: Ground, name: str, settings: Sequence[str], store: str | None) -> Iterator[str]:
+    from bridge.look.references import one_named
+
+    target = target_named(ground, name)
+    if target is None:
+        yield from one_named(ground, name).outputs.values()
         return
     from bridge.realize.engine import Options, realize
 
-    plan = plan_of(name, settings, store)
-    outcome = realize(plan, opened, nix=find_nix(), options=Options(dry_run=True))
+    plan = plan_of(target.target, settings, store)
+    outcome = realize(plan, ground.store, nix=ground.nix, options=Options(dry_run=True))
+    refuse_unrealized(plan.targets, outcome, target.target)
     for node in plan.targets:
-        choice = outcome.choices.get(node)
-        if choice is None:
-            raise TargetError(f"{node.label} is not realized", hint=f"nixbridge realize {name}")
+        choice = outcome.choices[node]
         made: list[Realization] = [one.realization for one in choice.chosen]
         yield from (path for one in made for path in one.outputs.values())
         if not choice.resolved:

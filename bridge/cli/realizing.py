@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import typer
 
+from bridge.formats.derivation import DRV_SUFFIX
 from bridge.realize.choosing import Choice, matcher_of
 from bridge.realize.engine import Options, Outcome, realize
 from bridge.realize.matchers import shown
@@ -18,14 +19,15 @@ from bridge.realize.places import Places
 from bridge.realize.workers import default_jobs
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import Builder, amount
+from bridge.stages.policy import amount
+from bridge.store.layout import Store
 
-from .options import JsonOption, SetOption, StoreOption, Target
+from .options import ExecutorOption, JsonOption, SetOption, StoreOption, Target
 from .progress import Progress
 from .render import print_json
-from .setting import assignment, find_nix, open_located, plan_of, realization_named
+from .setting import assignment, builder_named, find_nix, open_located, plan_of, realization_named
 
-__all__ = ["realize_command", "stage_json"]
+__all__ = ["certain_to_run", "realize_command", "stage_json", "target_paths"]
 
 
 def realize_command(
@@ -51,10 +53,7 @@ def realize_command(
     builder: Annotated[
         str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
     ] = "auto",
-    executor: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="What runs Python stages: fork, dask, dask://HOST:PORT, MODULE:FACTORY."),
-    ] = "fork",
+    executor: ExecutorOption = "fork",
     executor_cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where large objects pass through to an executor's workers.")
     ] = None,
@@ -96,8 +95,6 @@ def realize_command(
 
     nixbridge realize stages.py:report
     """
-    if builder not in get_args(Builder):
-        raise TargetError(f"there is no builder {builder!r}", hint=f"one of {', '.join(get_args(Builder))}")
     plan = plan_of(target, settings, store)
     opened = open_located(store, target)
     nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
@@ -110,7 +107,7 @@ def realize_command(
         jobs=jobs or default_jobs(),
         executor_cache=executor_cache,
         keep_going=keep_going,
-        builder=cast(Builder, builder),
+        builder=builder_named(builder),
         rebuild=frozenset(rebuild or ()),
         more=dict(map(_more, more or ())),
         redo=tuple(realization_named(opened, one) for one in redo or ()),
@@ -151,7 +148,7 @@ def realize_command(
     if json:
         print_json(_outcome_json(plan, outcome, places))
     elif dry_run:
-        _print_pending(outcome)
+        _print_pending(outcome, opened)
     else:
         for node in plan.targets:
             for path in target_paths(outcome.choices[node], places):
@@ -207,11 +204,31 @@ def target_paths(choice: Choice, places: Places) -> list[str]:
     return [str(places.find(path)) for path in paths]
 
 
-def _print_pending(outcome: Outcome) -> None:
+def _print_pending(outcome: Outcome, store: Store) -> None:
     if not outcome.pending:
         print("nothing to run", file=sys.stderr)
+    certain = certain_to_run(outcome, store)
     for node, count in outcome.pending.items():
-        print(f"would run {node.label}" + (f" ({count} realizations)" if count > 1 else ""))
+        runs = f" ({count} realizations)" if count > 1 else ""
+        if node in certain:
+            print(f"would run {node.label}{runs}")
+            continue
+        print(f"may run {node.label}{runs}: it depends on what comes of {', '.join(_waits_for(node, outcome))}")
+
+
+def _waits_for(node: Node, outcome: Outcome) -> list[str]:
+    """The stages that have to run before anybody knows whether a pending one has to."""
+    if node not in outcome.pending or node in outcome.resolved:
+        return []
+    return list(dict.fromkeys(used.label for used in node.inputs if used in outcome.pending))
+
+
+def certain_to_run(outcome: Outcome, store: Store) -> set[Node]:
+    """Of the pending stages, those that run whatever comes of others: the rest may find that they have run already."""
+    waiting = [node for node in outcome.pending if node not in outcome.resolved]
+    folders = [folder for layer in store.layers for folder in os.listdir(layer.trace)] if waiting else []
+    had = {folder[33:].removesuffix(DRV_SUFFIX) for folder in folders}
+    return {node for node in outcome.pending if node in outcome.resolved or node.derivation.name not in had}
 
 
 def _outcome_json(plan: Plan, outcome: Outcome, places: Places) -> dict[str, Any]:
@@ -235,6 +252,7 @@ def stage_json(node: Node, outcome: Outcome) -> dict[str, Any]:
         "label": node.label,
         "path": node.path,
         "missing": outcome.pending.get(node, 0),
+        "waitsFor": _waits_for(node, outcome),
     }
     choice = outcome.choices.get(node)
     if choice is None or not choice.resolved:

@@ -5,34 +5,41 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
-from bridge.store.catalogue import Entry, entries
+from bridge.store.catalogue import Catalogue, Entry, catalogue, no_cycle_search, of_stage
 from bridge.store.layout import Store
 
+from .counting import counting
 from .render import dim, paint, print_error
-from .setting import find_nix
+from .setting import find_nix, open_located
 
 if TYPE_CHECKING:
     from bridge.look.ground import Ground
     from bridge.realize.engine import Outcome
-    from bridge.stages.plan import Plan
+    from bridge.stages.plan import Node, Plan
 
 __all__ = [
+    "TargetName",
+    "catalogued",
     "chosen_entries",
     "ground_of",
-    "is_target",
     "listed",
     "one_entry",
+    "open_to_ask",
     "planned",
-    "split_target",
+    "refuse_unrealized",
+    "target_named",
     "unless_imported",
 ]
 
 _TARGET = re.compile(r"(?P<file>[^:]*\.py|[\w.]+(?=:))(?::(?P<stage>[^/]*))?(?:/(?P<below>.*))?", re.DOTALL)
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def ground_of(store: Store) -> Ground:
@@ -42,34 +49,95 @@ def ground_of(store: Store) -> Ground:
     return Ground(store, find_nix())
 
 
-def listed(store: Store, stage: str | None = None, *, sizes: bool = False) -> list[Entry]:
+def open_to_ask(option: str | None, reference: str) -> Store:
+    """The store that a reference is asked of; of a target also one that is not there yet, which has nothing.
+
+    Raises
+    ------
+    StoreError
+        If there is none.
+    """
+    return open_located(option, reference, create=_TARGET.fullmatch(reference) is not None)
+
+
+def catalogued(store: Store) -> Catalogue:
     """The realizations of a store; what is wrong with others is said, and how far reading has come."""
-    shown = False
-
-    def progress(done: int, count: int) -> None:
-        nonlocal shown
-        if count > 10_000 and sys.stderr.isatty():
-            shown = True
-            print(f"\r{done}/{count} new records", end="" if done < count else "\n", file=sys.stderr, flush=True)
-
-    return entries(store, stage=stage, sizes=sizes, on_damaged=print_error, on_progress=progress)
+    with counting("new records:") as count:
+        return catalogue(store, on_damaged=print_error, on_progress=count)
 
 
-def split_target(text: str) -> tuple[str, str | None, str | None] | None:
-    """The target in a text, its stage and the path behind it; None if it is no target, as far as one can see."""
-    found = _TARGET.fullmatch(text)
-    if found is None or (os.path.lexists(text) and not found["file"].endswith(".py")):
+def listed(store: Store, stage: str | None = None) -> list[Entry]:
+    """The realizations of a store, or of a stage, one by one."""
+    with no_cycle_search():
+        return list(of_stage(catalogued(store), stage))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetName:
+    """A target, and what of it is meant.
+
+    Parameters
+    ----------
+    target
+        FILE.py[:STAGE] or package.module[:STAGE].
+    stage
+        Its stage, where one is named.
+    output
+        As ID^OUTPUT names it; empty for the default one.
+    below
+        The path behind it; None without a slash.
+    """
+
+    target: str
+    stage: str | None = None
+    output: str = ""
+    below: str | None = None
+
+
+def target_named(ground: Ground, text: str) -> TargetName | None:
+    """The target that a text names; None if it is a reference.
+
+    Raises
+    ------
+    AmbiguousError
+        If it is the name of a tag or a stage as well.
+    """
+    if text.startswith(("@", ":")):
         return None
-    file, stage, below = found["file"], found["stage"], found["below"]
-    return (f"{file}:{stage}" if stage else file), stage or None, below
+    found = _TARGET.fullmatch(text)
+    if found is not None and not (os.path.lexists(text) and not found["file"].endswith(".py")):
+        stage, _, output = (found["stage"] or "").partition("^")
+        name = TargetName(f"{found['file']}:{stage}" if stage else found["file"], stage or None, output, found["below"])
+        if "/" not in text and ":" not in text:
+            _refuse_ambiguous(ground, text, f"./{text}", "the stage file")
+        return name
+    if _DOTTED.fullmatch(text) is None or not _is_module(text):
+        return None
+    if "." in text:
+        _refuse_ambiguous(ground, text, f"{text.replace('.', '/')}.py", "the module")
+        return TargetName(text)
+    # A word is a module's name only if it is nothing else.
+    from bridge.look.references import meanings
+
+    known = meanings(ground, text) or any(one.id.startswith(text) for one in ground.entries())
+    return None if known else TargetName(text)
 
 
-def is_target(store: Store, text: str) -> bool:
-    """Whether stages are named, of a file or of a module; a tag may have dots as well."""
-    from bridge.store.roots import tagged
+def _refuse_ambiguous(ground: Ground, text: str, written: str, what: str) -> None:
+    from bridge.look.errors import AmbiguousError
+    from bridge.look.references import Meaning, meanings
 
-    is_module = "." in text and "/" not in text and not text.startswith(".") and not os.path.lexists(text)
-    return split_target(text) is not None or (is_module and tagged(store, text) is None)
+    found = [one for one in meanings(ground, text) if not one.written.startswith("./")]
+    if found:
+        raise AmbiguousError(text, [Meaning(what, written), *found])
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module can be imported by a name, as far as its package tells; of Python's own, none has stages."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return False
+    return top in sys.modules or PathFinder.find_spec(top, [os.getcwd(), *sys.path]) is not None
 
 
 def planned(target: str, settings: Sequence[str] | None, store: str | None, builder: str) -> tuple[Plan, Outcome]:
@@ -79,17 +147,31 @@ def planned(target: str, settings: Sequence[str] | None, store: str | None, buil
     return plan, outcome
 
 
-def unless_imported(store: Store, target: str, stage: str | None, error: BridgeError) -> str:
+def refuse_unrealized(nodes: Iterable[Node], outcome: Outcome, target: str) -> None:
+    """For what needs results of all these stages of a target.
+
+    Raises
+    ------
+    TargetError
+        If one is not realized.
+    """
+    missing = [node.label for node in nodes if node not in outcome.choices]
+    if missing:
+        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target}")
+
+
+def unless_imported(store: Store, target: TargetName, error: BridgeError) -> str:
     """The stage that a target names, which the store knows though the target can not be loaded; says so."""
-    stage = stage and stage.partition("^")[0]
-    if not stage or not listed(store, stage):
+    if not target.stage or not listed(store, target.stage):
         raise error
-    print(f"{paint('warning:', 'yellow')} {target} can not be loaded: {error}", file=sys.stderr)
-    print(dim(f"the store answers, for all stages that are called {stage}"), file=sys.stderr)
-    return stage
+    print(f"{paint('warning:', 'yellow')} {target.target} can not be loaded: {error}", file=sys.stderr)
+    print(dim(f"the store answers, for all stages that are called {target.stage}"), file=sys.stderr)
+    return target.stage
 
 
-def chosen_entries(ground: Ground, reference: str, store: str | None) -> list[Entry]:
+def chosen_entries(
+    ground: Ground, reference: str, store: str | None, settings: Sequence[str] | None = None, builder: str = "auto"
+) -> list[Entry]:
     """The realizations that were chosen of a target, oldest first; the one that a reference names.
 
     Raises
@@ -99,21 +181,24 @@ def chosen_entries(ground: Ground, reference: str, store: str | None) -> list[En
     """
     from bridge.look.references import one_named
 
-    target = split_target(reference) or (reference, None, None)
-    if not is_target(ground.store, reference):
+    target = target_named(ground, reference)
+    if target is None:
         return [one_named(ground, reference)]
     try:
-        plan, outcome = planned(target[0], None, store, "auto")
+        plan, outcome = planned(target.target, settings, store, builder)
     except BridgeError as error:
-        return [one_named(ground, unless_imported(ground.store, *target[:2], error))]
-    missing = [node.name for node in plan.targets if node not in outcome.choices or not outcome.choices[node].chosen]
-    if missing:
-        raise TargetError(f"not realized: {', '.join(missing)}", hint=f"run nixbridge realize {target[0]}")
+        return [one_named(ground, f":{unless_imported(ground.store, target, error)}")]
+    refuse_unrealized(plan.targets, outcome, target.target)
     ids = {one.id for node in plan.targets for one in outcome.choices[node].chosen}
-    return [one for one in ground.entries() if one.id in ids]
+    found = [one for one in ground.entries() if one.id in ids]
+    if not found:
+        raise TargetError(f"{reference} is a source, which has no realizations", hint="name a stage that runs")
+    return found
 
 
-def one_entry(ground: Ground, reference: str, store: str | None) -> Entry:
+def one_entry(
+    ground: Ground, reference: str, store: str | None, settings: Sequence[str] | None = None, builder: str = "auto"
+) -> Entry:
     """The one realization that a target or a reference names.
 
     Raises
@@ -121,8 +206,8 @@ def one_entry(ground: Ground, reference: str, store: str | None) -> Entry:
     TargetError
         If there is none, or a target chose several.
     """
-    found = chosen_entries(ground, reference, store)
+    found = chosen_entries(ground, reference, store, settings, builder)
     if len(found) != 1:
-        listed = ", ".join(one.id for one in found[:5])
-        raise TargetError(f"{reference} stands for {len(found)} realizations: {listed}", hint="name one by its id")
+        ids = "".join(f"\n  {one.id}  a realization of {one.stage}" for one in found[:20])
+        raise TargetError(f"{reference} stands for {len(found)} realizations:{ids}", hint="name one by its id")
     return found[0]

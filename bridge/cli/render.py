@@ -6,12 +6,25 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from bridge.formats.errors import BridgeError
 
-__all__ = ["age", "dim", "duration", "number", "paint", "print_error", "print_json", "size", "table"]
+__all__ = [
+    "age",
+    "clean",
+    "counted",
+    "dim",
+    "duration",
+    "number",
+    "paint",
+    "print_error",
+    "print_json",
+    "print_json_lines",
+    "size",
+    "table",
+]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
@@ -36,6 +49,15 @@ def dim(text: str) -> str:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """A JSON list with a line for each of its values, which may be many."""
+    between = "[\n"
+    for value in values:
+        sys.stdout.write(f"{between}{json.dumps(value, ensure_ascii=False)}")
+        between = ",\n"
+    print("\n]" if between == ",\n" else "[]")
 
 
 def print_error(error: BridgeError) -> None:
@@ -97,6 +119,25 @@ def age(started: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit} ago"
     return f"{int(seconds)} s ago"
+
+
+def clean(text: str) -> str:
+    """A text as a terminal may show it: what is not printable, or no UTF-8, as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable()
+        else f"\\x{ord(char) - 0xDC00:02x}"
+        if 0xDC80 <= ord(char) <= 0xDCFF
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something that is put in the plural by an s."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def size(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,9 +18,9 @@ from bridge.stages.errors import TargetError
 from bridge.store.errors import RecordError
 from bridge.store.layout import Store
 
-from .asking import is_module
+from .counting import counting
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .referring import ground_of, listed, split_target, unless_imported
+from .referring import ground_of, target_named, unless_imported
 from .render import dim, print_error, print_json, size
 from .setting import open_located
 
@@ -65,7 +66,8 @@ def report_command(
 
     opened = open_located(store, target)
     ground, page = _look_of(opened, target, settings, builder, store)(None)
-    shown = replace(page, details=details_of(ground, page.rows, _progress)).to_json()
+    with counting("realizations:", quiet=json) as count:
+        shown = replace(page, details=details_of(ground, page.rows, count)).to_json()
     if json:
         print_json(shown)
         return
@@ -126,7 +128,13 @@ def ui_command(
     # Whatever is wrong with the target is said now, not to a browser.
     server.page()
     print(server.url, flush=True)
-    with server, _browsing(server.url) if browse else contextlib.nullcontext():
+    # Ctrl-C is how it ends, and interrupts nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        server,
+        _browsing(server.url) if browse else contextlib.nullcontext(),
+    ):
         server.serve_forever()
 
 
@@ -157,16 +165,14 @@ def _look_of(
             return ground, page_of_store(ground, opened.root.name, None, _damage(last))
 
         return whole
-    found = split_target(target)
-    as_target = found[:2] if found is not None else None
-    if as_target is None and not _is_known(opened, target) and is_module(opened, target):
-        as_target = target, None
-    if as_target is not None:
-        try:
-            return _plan_look(opened, as_target[0], settings, builder, store)
-        except BridgeError as error:
-            target = unless_imported(opened, *as_target, error)
+    ground = ground_of(opened)
+    found = target_named(ground, target)
     reference = target
+    if found is not None:
+        try:
+            return _plan_look(opened, found.target, settings, builder, store)
+        except BridgeError as error:
+            reference = f":{unless_imported(opened, found, error)}"
 
     def some(last: Ground | None) -> tuple[Ground, Page]:
         from bridge.look.references import named
@@ -175,11 +181,6 @@ def _look_of(
         return ground, page_of_store(ground, reference, named(ground, reference).entries, _damage(last))
 
     return some
-
-
-def _is_known(opened: Store, text: str) -> bool:
-    """Whether this is a path, or the name of a stage that has realizations."""
-    return "/" in text or os.path.lexists(text) or bool(listed(opened, text))
 
 
 def _plan_look(opened: Store, target: str, settings: Sequence[str] | None, builder: str, store: str | None) -> Look:
@@ -205,12 +206,6 @@ def _plan_look(opened: Store, target: str, settings: Sequence[str] | None, build
 def _damage(last: Ground | None) -> Callable[[RecordError], object]:
     """What is wrong with records is said at the first look."""
     return print_error if last is None else lambda error: None
-
-
-def _progress(done: int, count: int) -> None:
-    if count > 100 and sys.stderr.isatty() and (done % 20 == 0 or done == count):
-        end = "\n" if done == count else ""
-        print(f"\r{done}/{count} realizations", end=end, file=sys.stderr, flush=True)
 
 
 def _write(file: Path, text: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -13,15 +13,15 @@ import typer
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
-from bridge.store.catalogue import Entry
-from bridge.store.layout import Store
+from bridge.store.beside import inventory_beside
+from bridge.store.catalogue import Catalogue, no_cycle_search, of_stage
 from bridge.store.notes import notes
 from bridge.store.trace import Result
 
-from .asking import clean, entry_json, print_entries, short
+from .asking import entry_json, print_entries, short
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .referring import ground_of, listed, planned, split_target, unless_imported
-from .render import age, duration, number, paint, print_json, size, table
+from .referring import catalogued, ground_of, planned, target_named, unless_imported
+from .render import age, clean, duration, number, paint, print_json, print_json_lines, size, table
 from .setting import open_located
 
 if TYPE_CHECKING:
@@ -83,31 +83,34 @@ def find_command(
     )
     opened = open_located(store)
     ground = ground_of(opened)
-    sized = any("size" in text for text in (*query.where, sort or ""))
-    found = _cut(ground, opened, select(ground, query, listed(opened, sizes=sized)), sort, limit)
-    if pattern is not None:
-        _print_files(ground, found, pattern, json)
-        return
-    written = notes(opened)
-    if json:
-        print_json([{**entry_json(one), "note": written.get(one.id)} for one in found])
-    else:
-        print_entries(found, {one.id: written[one.id] for one in found if one.id in written})
-    if not found:
+    with no_cycle_search():
+        sized = json or any("size" in text for text in (*query.where, sort or ""))
+        with inventory_beside(opened) if sized else nullcontext():
+            every = ground.listed(catalogued(opened))
+        found = select(ground, query, every.sized(opened) if sized else every)
+        found = _cut(ground, found, sort, limit)
+        if pattern is not None:
+            _print_files(ground, found, pattern, json)
+            return
+        written = notes(opened)
+        if json:
+            print_json_lines({**entry_json(one), "note": written.get(one.id)} for one in found)
+        else:
+            print_entries(found, {one: written[one] for one in found.column("id") if one in written})
+    if not len(found):
         raise typer.Exit(1)
 
 
-def _cut(ground: Ground, store: Store, found: list[Entry], sort: str | None, limit: int | None) -> list[Entry]:
-    from bridge.look.history import history_of
-
+def _cut(ground: Ground, found: Catalogue, sort: str | None, limit: int | None) -> Catalogue:
+    """The first of a sorting, else the newest."""
     if sort is None:
-        return found if limit is None else found[-limit:]
-    # Configs are read only if they are sorted by.
-    history = history_of(ground, found, (), {}, configs="config" in sort)
-    return [line.entry for line in _ordered(history, sort, limit)]
+        return found if limit is None else found.only(range(len(found))[-limit:])
+    from bridge.look.history import sorted_rows
+
+    return found.only(sorted_rows(ground, found, sort)[:limit])
 
 
-def _print_files(ground: Ground, found: Sequence[Entry], pattern: str, json: bool) -> None:
+def _print_files(ground: Ground, found: Catalogue, pattern: str, json: bool) -> None:
     from bridge.look.find import files_named
 
     lines = [
@@ -166,36 +169,40 @@ def history_command(
 
     opened = open_located(store, stage)
     ground = ground_of(opened)
-    name, chosen = _chosen(opened, stage, settings, store, builder)
-    every = listed(opened, name, sizes=True)
-    if not every:
-        name = _stage_of(ground, name)
-        every = listed(opened, name, sizes=True)
-    found = select(ground, Query(where=tuple(where or ())), every)
-    marked = used_ids(ground, found) if chosen is None else chosen
-    history = history_of(ground, found, marked, notes(opened))
-    lines = _ordered(history, sort, limit)
-    if plot is not None:
-        _draw(plot, name, history, lines, metric, over)
-    if json:
-        print_json([_line_json(line) for line in lines])
-    elif plot is None and lines:
-        print(_table(history, lines))
-    elif plot is not None:
-        print(plot)
+    # Which of very many were given to others is looked up in the inventory.
+    with inventory_beside(opened):
+        ground.listed(catalogued(opened))
+    name, chosen = _chosen(ground, stage, settings, store, builder)
+    with no_cycle_search():
+        every = of_stage(ground.listed(), name).sized(opened)
+        found = select(ground, Query(where=tuple(where or ())), every)
+        found = _cut(ground, found, sort, limit)
+        marked = used_ids(ground, found) if chosen is None else chosen
+        history = history_of(ground, found, marked, notes(opened))
+        if plot is not None:
+            _draw(plot, name, ground, found, history, metric, over)
+        if json:
+            print_json_lines(map(_line_json, history.lines))
+        elif plot is None and history.lines:
+            print(_table(history))
+        elif plot is not None:
+            print(plot)
 
 
 def _chosen(
-    opened: Store, stage: str, settings: Sequence[str] | None, store: str | None, builder: str
+    ground: Ground, stage: str, settings: Sequence[str] | None, store: str | None, builder: str
 ) -> tuple[str, set[str] | None]:
-    """The stage's name, and the ids that a plan chose; None without a plan."""
-    target = split_target(stage)
+    """The name of the stage that is meant, and the ids that a plan chose; None without a plan."""
+    from bridge.look.references import named, newest
+
+    target = target_named(ground, stage)
     if target is None:
-        return stage, None
+        found = named(ground, stage)
+        return (found.entries[0] if found.kind == "stage" else newest(found)).stage, None
     try:
-        plan, outcome = planned(target[0], settings, store, builder)
+        plan, outcome = planned(target.target, settings, store, builder)
     except BridgeError as error:
-        return unless_imported(opened, target[0], target[1], error), None
+        return unless_imported(ground.store, target, error), None
     names = {node.name for node in plan.targets}
     if len(names) != 1:
         raise TargetError(f"{stage} is {len(names)} stages", hint=f"name one of {', '.join(sorted(names))}")
@@ -203,26 +210,12 @@ def _chosen(
     return names.pop(), {one.id for choice in choices for one in choice.chosen}
 
 
-def _stage_of(ground: Ground, reference: str) -> str:
-    """The stage of the realization that an id, a tag or a path names."""
-    from bridge.look.references import one_named
-
-    return one_named(ground, reference).stage
-
-
-def _ordered(history: History, sort: str | None, limit: int | None) -> list[Line]:
-    from bridge.look.history import sort_lines
-
-    if sort is not None:
-        return sort_lines(history, sort)[:limit]
-    return list(history.lines) if limit is None else list(history.lines[-limit:])
-
-
 def _line_json(line: Line) -> dict[str, Any]:
     return {**entry_json(line.entry), "config": dict(line.config), "chosen": line.chosen, "note": line.note}
 
 
-def _table(history: History, lines: Sequence[Line]) -> str:
+def _table(history: History) -> str:
+    lines = history.lines
     noted = any(line.note for line in lines)
     several = len({line.entry.drv for line in lines}) > 1
     header = ["", "id", "#", *(["drv"] if several else []), *map(clean, history.varied), *map(clean, history.metrics)]
@@ -251,8 +244,10 @@ def _table(history: History, lines: Sequence[Line]) -> str:
     return table(rows, header)
 
 
-def _draw(file: Path, stage: str, history: History, lines: Sequence[Line], metric: str | None, over: str) -> None:
-    from bridge.look.history import value_of
+def _draw(
+    file: Path, stage: str, ground: Ground, found: Catalogue, history: History, metric: str | None, over: str
+) -> None:
+    from bridge.look.history import values
     from bridge.look.plot import Axis, PlotError, Point, png, svg
 
     if file.suffix not in (".svg", ".png"):
@@ -262,14 +257,10 @@ def _draw(file: Path, stage: str, history: History, lines: Sequence[Line], metri
             there = ", ".join(history.metrics) or "none; --metric duration draws how long they took"
             raise PlotError("say which metric to draw", hint=f"--metric KEY; there is {there}")
         metric = history.metrics[0]
-    now = time.time()
-    for key in (metric, over):
-        if all(value_of(line, key, now) is None for line in lines):
-            _ordered(history, key, None)
     points = [
         Point(x, y, f"{line.entry.id} {metric}={number(y)}", line.chosen)
-        for line in lines
-        if (x := value_of(line, over, now)) is not None and (y := value_of(line, metric, now)) is not None
+        for line, x, y in zip(history.lines, values(ground, found, over), values(ground, found, metric), strict=True)
+        if x is not None and y is not None
     ]
     title = f"{stage}: {metric} over {'time' if over == 'started' else over}"
     axes = Axis("time (UTC)" if over == "started" else over, time=over == "started"), Axis(metric)

@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from bridge.nix.installation import Installation, find
 from bridge.stages.errors import TargetError
+from bridge.stages.policy import Builder
 from bridge.store.errors import StoreError
 from bridge.store.layout import Store, locate, locate_lower, open_store
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bridge.stages.plan import Plan
     from bridge.store.trace import Realization
 
-__all__ = ["assignment", "find_nix", "open_located", "plan_of", "realization_named", "target_folder"]
+__all__ = ["assignment", "builder_named", "find_nix", "open_located", "plan_of", "realization_named", "target_folder"]
 
 
 def target_folder(target: str | None) -> Path:
@@ -42,8 +43,23 @@ def open_located(option: str | None, target: str | None = None, *, create: bool 
     lower = locate_lower(os.environ, project)
     # Whoever only asks need not have one of his own yet.
     if not create and not lower and not (root / "info").is_dir():
-        raise StoreError(f"there is no store at {root}", hint="name another one with --store or NIXBRIDGE_STORE")
+        hint = "nixbridge realize makes one; --store or NIXBRIDGE_STORE name another"
+        raise StoreError(f"there is no store at {root}", hint=hint)
     return open_store(root, lower)
+
+
+def builder_named(text: str) -> Builder:
+    """What builds deterministic stages, by an option.
+
+    Raises
+    ------
+    TargetError
+        If there is none of that name.
+    """
+    found: Builder | None = next((one for one in get_args(Builder) if one == text), None)
+    if found is None:
+        raise TargetError(f"there is no builder {text!r}", hint=f"one of {', '.join(get_args(Builder))}")
+    return found
 
 
 def find_nix() -> Installation | None:
@@ -62,7 +78,8 @@ def plan_of(target: str, settings: Sequence[str] | None = None, store: str | Non
         The option that names the store, which keeps what Nix evaluated.
     """
     from bridge.stages.load import load_targets
-    from bridge.stages.plan import instantiate, needs_evaluation, override
+    from bridge.stages.override import override
+    from bridge.stages.plan import instantiate, needs_evaluation
 
     stages = override(load_targets(target), dict(map(_setting, settings or ())))
     if not needs_evaluation(stages):

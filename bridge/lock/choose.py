@@ -14,7 +14,8 @@ from bridge import __version__
 from bridge.realize.choosing import Choice, Pinned, matcher_of
 from bridge.realize.engine import Outcome
 from bridge.realize.matchers import shown
-from bridge.stages.plan import Node, Plan, resolve
+from bridge.stages.plan import Node, Plan
+from bridge.stages.resolve import resolve
 from bridge.store.layout import Store
 from bridge.store.trace import find_record, record
 

@@ -31,7 +31,8 @@ from bridge.stages.define import host_system
 from bridge.stages.errors import StageError
 from bridge.stages.plan import Evaluated, Evaluator, Plan, Question
 from bridge.stages.plan import instantiate as instantiate_with
-from bridge.stages.recipes import SourceObject, nix_object
+from bridge.stages.recipes import nix_object
+from bridge.stages.sources import SourceObject
 from bridge.stages.values import Stage
 from bridge.store.layout import Store, locate, open_store
 

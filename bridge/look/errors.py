@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bridge.formats.errors import BridgeError
+from bridge.stages.errors import TargetError
 
-__all__ = ["BlockError", "DataError", "MarkdownError", "NoRealizationError", "UnknownNameError", "unknown"]
+__all__ = [
+    "AmbiguousError",
+    "BlockError",
+    "DataError",
+    "MarkdownError",
+    "NoRealizationError",
+    "UnknownNameError",
+    "unknown",
+]
+
+if TYPE_CHECKING:
+    from .references import Meaning
 
 _LISTED = 20
+
+
+class AmbiguousError(TargetError):
+    """A reference that several things are called by; `written` has how to write each, to what it is."""
+
+    def __init__(self, text: str, meanings: Sequence[Meaning]) -> None:
+        listed = "".join(f"\n  {one.written}  {one.what}" for one in meanings[:_LISTED])
+        more = f"\n  and {len(meanings) - _LISTED} more" if len(meanings) > _LISTED else ""
+        message = f"{text!r} may mean {len(meanings)} things:{listed}{more}"
+        super().__init__(message, hint="write one of these, or more of an id")
+        self.written = {one.written: one.what for one in meanings}
 
 
 class UnknownNameError(BridgeError, AttributeError, KeyError):

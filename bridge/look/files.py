@@ -17,8 +17,9 @@ from pathlib import Path
 
 from bridge.stages.errors import TargetError
 
+from .errors import AmbiguousError
 from .ground import Ground
-from .references import named, one_named
+from .references import Meaning, leads_to_object, meanings, named, newest
 
 __all__ = ["File", "Spot", "children", "open_file", "spot_in", "spot_of", "status_of"]
 
@@ -85,19 +86,30 @@ def spot_of(ground: Ground, reference: str) -> Spot:
         If there is none; with near misses.
     """
     head, slash, below = reference.partition("/")
-    if os.path.lexists(reference) or reference.startswith(("/", "./", "../")):
-        found = named(ground, _absolute(reference))
-        if found.object is None:
-            raise TargetError(f"{reference} is a derivation, which has no files", hint="name its realization")
-        return _checked(ground, found.object, found.path)
-    identity, _, output = head.partition("^")
-    one = one_named(ground, identity)
-    return spot_in(ground, one.outputs, output, below if slash else "", identity)
+    name, _, output = head.partition("^")
+    if slash and _is_path(ground, reference, name, below):
+        found, output, below = named(ground, reference), "", ""
+    else:
+        found = named(ground, name)
+    if found.object is not None:
+        return _checked(ground, found.object, "/".join(filter(None, [found.path, below])))
+    if found.kind == "derivation":
+        raise TargetError(f"{reference} is a derivation, which has no files", hint="name its realization")
+    return spot_in(ground, newest(found).outputs, output, below, name)
 
 
-def _absolute(reference: str) -> str:
-    # `named` takes what has a slash for a path.
-    return reference if "/" in reference else f"./{reference}"
+def _is_path(ground: Ground, reference: str, name: str, below: str) -> bool:
+    """Whether a text with a slash is where something lies, and not a name with a path below it."""
+    if reference.startswith(("/", "./", "../")):
+        return True
+    # A link is a name itself.
+    if os.path.islink(name) or not os.path.lexists(reference):
+        return False
+    found = meanings(ground, name)
+    if found and leads_to_object(ground, reference):
+        inside = [Meaning(f"a file of {one.what}", f"{one.written}/{below}") for one in found]
+        raise AmbiguousError(reference, [Meaning("where it lies", f"./{reference}"), *inside])
+    return not found
 
 
 def spot_in(ground: Ground, outputs: Mapping[str, str], output: str, below: str, what: str) -> Spot:

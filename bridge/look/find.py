@@ -8,18 +8,19 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
-from bridge.store.catalogue import Entry
+from bridge.store.catalogue import Catalogue, Entry
 
 from .given import configs_of
 from .ground import Ground
 from .where import Condition, condition
 
-__all__ = ["Query", "config_of", "fields_of_entry", "files_named", "select", "seconds"]
+__all__ = ["OWN", "Configs", "Query", "config_of", "files_named", "select", "seconds"]
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|w)")
@@ -57,7 +58,7 @@ class Query:
     older: float | None = None
 
 
-def select(ground: Ground, query: Query, found: Iterable[Entry], now: float | None = None) -> list[Entry]:
+def select(ground: Ground, query: Query, found: Catalogue, now: float | None = None) -> Catalogue:
     """Those that are asked for, in the order given.
 
     Raises
@@ -67,29 +68,54 @@ def select(ground: Ground, query: Query, found: Iterable[Entry], now: float | No
     """
     now = time.time() if now is None else now
     conditions = [condition(text) for text in query.where]
-    matches = re.compile(fnmatch.translate(query.stage)).match if query.stage is not None else None
-    asked = [
-        one
-        for one in found
-        if (matches is None or matches(one.stage))
-        and (query.result is None or one.result == query.result)
-        and (query.newer is None or now - one.started <= query.newer)
-        and (query.older is None or now - one.started >= query.older)
-    ]
+    asked = found
+    if query.stage is not None:
+        matches = re.compile(fnmatch.translate(query.stage)).match
+        stages = {name for name in set(asked.column("stage")) if matches(name)}
+        asked = _where(asked, "stage", stages.__contains__)
+    if query.result is not None:
+        asked = _where(asked, "result", query.result.__eq__)
+    if query.newer is not None:
+        since = now - query.newer
+        asked = _where(asked, "started", lambda started: started >= since)
+    if query.older is not None:
+        before = now - query.older
+        asked = _where(asked, "started", lambda started: started <= before)
     for each in conditions:
-        configs = configs_of(ground, {one.drv for one in asked}) if "config" in each.unseen else {}
-        kept = [one for one in asked if each.holds(fields_of_entry(one, configs, now))]
-        if asked and not kept:
+        configs = configs_of(ground, set(asked.column("drv"))) if "config" in each.unseen else {}
+        kept = _holding(each, asked, configs, now)
+        if len(asked) and not kept:
             _refuse_misspelt(ground, each, asked)
-        asked = kept
+        asked = asked.only(kept)
     return asked
 
 
-def _refuse_misspelt(ground: Ground, each: Condition, asked: Sequence[Entry]) -> None:
+def _where(found: Catalogue, name: str, holds: Callable[[Any], bool]) -> Catalogue:
+    return found.only([row for row, value in enumerate(found.column(name)) if holds(value)])
+
+
+def _holding(each: Condition, found: Catalogue, configs: Configs, now: float) -> list[int]:
+    """The rows of those of which a condition holds; only the columns that it names are looked at."""
+    columns = {name: OWN[name](found, configs, now) for name in OWN if name in each.unseen}
+    metrics = found.column("metrics")
+    row = 0
+
+    def value(name: str) -> Any:
+        column = columns.get(name)
+        return metrics[row][name] if column is None else column[row]
+
+    kept = []
+    for row in range(len(found)):
+        if each.holds(value):
+            kept.append(row)
+    return kept
+
+
+def _refuse_misspelt(ground: Ground, each: Condition, asked: Catalogue) -> None:
     if each.unseen:
-        there = [*_OWN, *{name for one in asked for name in one.metrics}]
-        there += [f"metrics.{name}" for one in asked[:1] for name in one.metrics]
-        there += [f"config.{name}" for one in asked[:1] for name in config_of(ground, one)]
+        there = [*OWN, *dict.fromkeys(chain.from_iterable(asked.column("metrics")))]
+        there += [f"metrics.{name}" for name in asked.column("metrics")[0]]
+        there += [f"config.{name}" for name in config_of(ground, asked[0])]
         error = each.misspelt(there)
         if error is not None:
             raise error
@@ -104,37 +130,27 @@ def config_of(ground: Ground, one: Entry) -> Mapping[str, Any]:
     return {} if parts is None else parts.config
 
 
-_Configs = Mapping[str, Mapping[str, Any]]
-_OWN: dict[str, Callable[[Entry, _Configs, float], Any]] = {
-    "id": lambda one, configs, now: one.id,
-    "stage": lambda one, configs, now: one.stage,
-    "index": lambda one, configs, now: one.index,
-    "result": lambda one, configs, now: one.result,
-    "runner": lambda one, configs, now: one.runner,
-    "size": lambda one, configs, now: one.size,
-    "started": lambda one, configs, now: one.started,
-    "duration": lambda one, configs, now: one.stopped - one.started,
-    "age": lambda one, configs, now: now - one.started,
-    "drv": lambda one, configs, now: one.drv,
-    "metrics": lambda one, configs, now: one.metrics,
-    "config": lambda one, configs, now: configs.get(one.drv, {}),
+Configs = Mapping[str, Mapping[str, Any]]
+"""Configs by the resolved derivation."""
+
+
+def _field(name: str) -> Callable[[Catalogue, Configs, float], list[Any]]:
+    return lambda found, configs, now: found.column(name)
+
+
+def _durations(found: Catalogue, configs: Configs, now: float) -> list[Any]:
+    return [stopped - started for started, stopped in zip(*map(found.column, ("started", "stopped")), strict=True)]
+
+
+OWN: Mapping[str, Callable[[Catalogue, Configs, float], list[Any]]] = {
+    **{
+        name: _field(name) for name in ("id", "stage", "index", "result", "runner", "size", "started", "drv", "metrics")
+    },
+    "duration": _durations,
+    "age": lambda found, configs, now: [now - started for started in found.column("started")],
+    "config": lambda found, configs, now: [configs.get(drv, {}) for drv in found.column("drv")],
 }
-
-
-def fields_of_entry(one: Entry, configs: _Configs, now: float) -> Callable[[str], Any]:
-    """The value of a name for one realization: its own fields, then its metrics.
-
-    Parameters
-    ----------
-    configs
-        By the resolved derivation.
-    """
-
-    def value(name: str) -> Any:
-        own = _OWN.get(name)
-        return own(one, configs, now) if own is not None else one.metrics[name]
-
-    return value
+"""What realizations have besides metrics."""
 
 
 def files_named(ground: Ground, found: Iterable[Entry], pattern: str) -> Iterator[tuple[Entry, str, str]]:

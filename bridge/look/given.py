@@ -42,7 +42,7 @@ _Row = tuple[str, bytes, int]
 def configs_of(ground: Ground, drvs: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """The config of each of these derivations; empty if it is gone or damaged."""
     found: dict[str, Mapping[str, Any]] = {drv: {} for drv in drvs}
-    rows = _known(ground, drvs, "config")
+    rows = _known(ground, drvs, "config", forget=False)
     for at in range(0, len(rows), _AT_ONCE):
         some = rows[at : at + _AT_ONCE]
         values = json.loads(b"[%s]" % b",".join([data for _, data, _ in some]))
@@ -50,19 +50,19 @@ def configs_of(ground: Ground, drvs: Collection[str]) -> dict[str, Mapping[str, 
     return found
 
 
-def uses_of(ground: Ground, drvs: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+def uses_of(ground: Ground, drvs: Collection[str], *, every: bool = True) -> Iterator[tuple[str, list[str]]]:
     """Each of these derivations that is there, with the digests of the objects that it uses.
 
     Parameters
     ----------
-    drvs
-        All that have realizations: what is known of others is forgotten.
+    every
+        Whether these are all that have realizations: what is known of others is forgotten.
     """
-    for base, data, _ in _known(ground, drvs, "uses"):
+    for base, data, _ in _known(ground, drvs, "uses", forget=every):
         yield f"{STORE_DIR}/{base}", data.decode().split()
 
 
-def _known(ground: Ground, drvs: Collection[str], column: str) -> list[_Row]:
+def _known(ground: Ground, drvs: Collection[str], column: str, *, forget: bool) -> list[_Row]:
     """The rows of derivations, also of those that nobody has asked for before."""
     wanted = {base_name(drv) for drv in drvs}
 
@@ -74,7 +74,7 @@ def _known(ground: Ground, drvs: Collection[str], column: str) -> list[_Row]:
         if new:
             summed = [(base, one, _sum(base, one), two, _sum(base, two)) for base, one, two in new]
             write(cache, ("INSERT OR REPLACE INTO given VALUES (?, ?, ?, ?, ?)", summed))
-        if column == "uses":
+        if forget:
             others = [row for row in cache.execute("SELECT base FROM given") if row[0] not in wanted]
             if others:
                 write(cache, ("DELETE FROM given WHERE base = ?", others))

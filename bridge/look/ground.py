@@ -11,7 +11,7 @@ the first step needs it, the derivations of the whole trace when somebody first 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import base_name, hash_part, name_part
 from bridge.nix.installation import Installation
 from bridge.realize.places import Places
-from bridge.store.catalogue import Entry, entries
+from bridge.store.catalogue import Catalogue, Entry, catalogue, no_cycle_search, of_stage
 from bridge.store.errors import RecordError
 from bridge.store.layout import Store
 from bridge.store.trace import Realization, find_record
@@ -50,10 +50,11 @@ class Ground:
     _derivations: dict[str, Derivation | None] = field(default_factory=dict)
     _parts: dict[str, Parts] = field(default_factory=dict)
     _records: dict[str, Realization] = field(default_factory=dict)
+    _catalogue: Catalogue | None = None
     _entries: list[Entry] | None = None
-    _by_stage: dict[str, list[Entry]] = field(default_factory=dict)
-    _by_drv: dict[str, list[Entry]] = field(default_factory=dict)
-    _makers: dict[str, list[Entry]] = field(default_factory=dict)
+    _by_stage: dict[str, Catalogue] = field(default_factory=dict)
+    _by_drv: dict[str, list[int]] = field(default_factory=dict)
+    _makers: dict[str, list[int]] = field(default_factory=dict)
     _users: dict[str, list[str]] | None = None
 
     def again(self) -> Ground:
@@ -105,31 +106,35 @@ class Ground:
 
     # ----------------------------------------------------------------------------- realizations
 
+    def listed(self, found: Catalogue | None = None) -> Catalogue:
+        """All realizations, oldest first, as columns: read once, or found already."""
+        if self._catalogue is None:
+            self._catalogue = catalogue(self.store) if found is None else found
+        return self._catalogue
+
     def entries(self) -> list[Entry]:
         """All realizations, oldest first."""
         if self._entries is None:
-            self._entries = entries(self.store)
-            for one in self._entries:
-                self._by_stage.setdefault(one.stage, []).append(one)
-                self._by_drv.setdefault(one.drv, []).append(one)
-                for output in one.outputs.values():
-                    self._makers.setdefault(output, []).append(one)
+            with no_cycle_search():
+                self._entries = list(self.listed())
         return self._entries
 
-    def of_stage(self, name: str) -> list[Entry]:
+    def of_stage(self, name: str) -> Sequence[Entry]:
         """The realizations of stages with this name, oldest first."""
-        self.entries()
-        return self._by_stage.get(name, [])
+        if name not in self._by_stage:
+            self._by_stage[name] = of_stage(self.listed(), name)
+        return self._by_stage[name]
 
     def of_derivation(self, drv: str) -> list[Entry]:
         """The realizations of a resolved derivation, oldest first."""
-        self.entries()
-        return self._by_drv.get(drv, [])
+        if not self._by_drv:
+            for row, one in enumerate(self.listed().column("drv")):
+                self._by_drv.setdefault(one, []).append(row)
+        return [self.entries()[row] for row in self._by_drv.get(drv, ())]
 
     def stages(self) -> Iterable[str]:
         """The names of all stages that have realizations."""
-        self.entries()
-        return self._by_stage.keys()
+        return dict.fromkeys(self.listed().column("stage"))
 
     def record(self, one: Entry) -> Realization:
         """The whole record of a realization.
@@ -150,8 +155,11 @@ class Ground:
         """The realizations that gave the object at a path, oldest first."""
         if path in self.made:
             return self.made[path]
-        self.entries()
-        return self._makers.get(path, [])
+        if not self._makers:
+            for row, outputs in enumerate(self.listed().column("outputs")):
+                for output in outputs.values():
+                    self._makers.setdefault(output, []).append(row)
+        return [self.entries()[row] for row in self._makers.get(path, ())]
 
     def maker(self, path: str, before: float | None = None) -> Entry | None:
         """The realization that gave the object at a path: of several the last one that was done `before` a time.
@@ -175,8 +183,7 @@ class Ground:
         from .given import uses_of
 
         found: dict[str, list[str]] = {}
-        self.entries()
-        for drv, used in uses_of(self, self._by_drv):
+        for drv, used in uses_of(self, set(self.listed().column("drv"))):
             for digest in used:
                 found.setdefault(digest, []).append(drv)
         return found

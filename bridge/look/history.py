@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 from bridge.formats.nix_json import dumps
-from bridge.formats.store_path import hash_part
+from bridge.formats.store_path import STORE_DIR, base_name, hash_part
 from bridge.stages.errors import TargetError
-from bridge.store.catalogue import Entry
-from bridge.store.trace import resolved_derivations
+from bridge.store.catalogue import Catalogue, Entry
+from bridge.store.errors import RecordError
+from bridge.store.inventory import Inventory, take_inventory
 
+from .find import OWN, Configs
 from .given import configs_of, uses_of
 from .ground import Ground
 
-__all__ = ["History", "Line", "history_of", "sort_lines", "used_ids", "value_of"]
+__all__ = ["History", "Line", "history_of", "sorted_rows", "used_ids", "values"]
+
+_SORTED_BY = ("age", "duration", "index", "result", "runner", "size", "started")
+_FEW = 200
+"""The derivations of so many are read; what more of them use is looked up in the inventory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The realizations of a stage, oldest first.
+    """Realizations of a stage.
 
     Parameters
     ----------
@@ -58,10 +65,8 @@ class History:
     metrics: tuple[str, ...]
 
 
-def history_of(
-    ground: Ground, found: Sequence[Entry], chosen: Collection[str], notes: Mapping[str, str], *, configs: bool = True
-) -> History:
-    """The history that some realizations make.
+def history_of(ground: Ground, found: Catalogue, chosen: Collection[str], notes: Mapping[str, str]) -> History:
+    """The history that some realizations make, in their order.
 
     Parameters
     ----------
@@ -69,13 +74,11 @@ def history_of(
         Ids of those that were chosen.
     notes
         By id.
-    configs
-        Whether to read the derivations for them.
     """
-    by_drv = configs_of(ground, {one.drv for one in found}) if configs else {}
-    lines = tuple(Line(one, by_drv.get(one.drv, {}), one.id in chosen, notes.get(one.id)) for one in found)
-    metrics = dict.fromkeys(name for one in found for name in one.metrics)
-    return History(lines, _varied(list(by_drv.values())), tuple(metrics))
+    configs = configs_of(ground, set(found.column("drv")))
+    lines = tuple(Line(one, configs.get(one.drv, {}), one.id in chosen, notes.get(one.id)) for one in found)
+    metrics = dict.fromkeys(chain.from_iterable(found.column("metrics")))
+    return History(lines, _varied(list(configs.values())), tuple(metrics))
 
 
 def _varied(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -85,8 +88,8 @@ def _varied(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     )
 
 
-def sort_lines(history: History, key: str) -> list[Line]:
-    """The lines by a metric, `config.NAME`, or one of age, duration, index, result, size; `-` before it: largest first.
+def sorted_rows(ground: Ground, found: Catalogue, key: str) -> list[int]:
+    """The rows by a metric, `config.NAME`, or one of age, duration, index, result, size; `-` before: largest first.
 
     Those that do not have it come last.
 
@@ -95,36 +98,44 @@ def sort_lines(history: History, key: str) -> list[Line]:
     TargetError
         If none has it.
     """
-    name = key.removeprefix("-")
-    now = time.time()
-    values = [(value_of(line, name, now), line) for line in history.lines]
-    having = [(value, line) for value, line in values if value is not None]
-    if history.lines and not having:
-        there = [*_OWN, *history.metrics, *(f"config.{one}" for line in history.lines for one in line.config)]
+    column = values(ground, found, key.removeprefix("-"))
+    having = [row for row, value in enumerate(column) if value is not None]
+    having.sort(key=lambda row: _comparable(column[row]), reverse=key.startswith("-"))
+    return having + [row for row, value in enumerate(column) if value is None]
+
+
+def values(ground: Ground, found: Catalogue, name: str) -> list[Any]:
+    """A value of each realization by its name, as of `sorted_rows`; None where one does not have it.
+
+    Raises
+    ------
+    TargetError
+        If none has it.
+    """
+    configs: Configs = configs_of(ground, set(found.column("drv"))) if name.startswith("config.") else {}
+    column = _values(found, name, configs)
+    if column and all(value is None for value in column):
+        configs = configs_of(ground, set(found.column("drv")))
+        names = chain.from_iterable(configs.values())
+        metrics = chain.from_iterable(found.column("metrics"))
+        there = list(dict.fromkeys([*_SORTED_BY, *metrics, *(f"config.{one}" for one in names)]))
         near = get_close_matches(name, there, 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(dict.fromkeys(there))}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(there)}"
         raise TargetError(f"no realization here has {name}", hint=hint)
-    having.sort(key=lambda pair: _comparable(pair[0]), reverse=key.startswith("-"))
-    return [line for _, line in having] + [line for value, line in values if value is None]
+    return column
 
 
-_OWN = ("age", "duration", "index", "result", "runner", "size", "started")
-
-
-def value_of(line: Line, name: str, now: float) -> Any:
-    """A value of a realization by its name; None if it has none."""
-    one = line.entry
+def _values(found: Catalogue, name: str, configs: Configs) -> list[Any]:
+    metrics = found.column("metrics")
     if name.startswith("config."):
-        return line.config.get(name.removeprefix("config."))
+        below = name.removeprefix("config.")
+        return [configs.get(drv, {}).get(below) for drv in found.column("drv")]
     if name.startswith("metrics."):
-        return one.metrics.get(name.removeprefix("metrics."))
-    if name in one.metrics:
-        return one.metrics[name]
-    if name == "age":
-        return now - one.started
-    if name == "duration":
-        return one.stopped - one.started
-    return getattr(one, name) if name in _OWN else None
+        below = name.removeprefix("metrics.")
+        return [one.get(below) for one in metrics]
+    own = OWN[name](found, configs, time.time()) if name in _SORTED_BY else [None] * len(found)
+    # A metric comes before a field that is called like it.
+    return [one.get(name, value) for one, value in zip(metrics, own, strict=True)]
 
 
 def _comparable(value: Any) -> tuple[int, Any]:
@@ -134,15 +145,41 @@ def _comparable(value: Any) -> tuple[int, Any]:
     return (2, value) if isinstance(value, str) else (3, dumps(value))
 
 
+# ------------------------------------------------------------------------------------------- used
+
+
 def used_ids(ground: Ground, found: Iterable[Entry]) -> set[str]:
     """The ids of those whose outputs another stage was given."""
     makers: dict[str, set[str]] = {}
     for one in found:
         for path in one.outputs.values():
-            makers.setdefault(hash_part(path), set()).add(one.id)
+            makers.setdefault(path, set()).add(one.id)
+    by_digest = {hash_part(path): path for path in makers}
+    names = set(map(base_name, ground.listed().column("drv")))
     used: set[str] = set()
-    for _, digests in uses_of(ground, resolved_derivations(ground.store)):
-        for digest in digests:
-            if digest in makers:
-                used |= makers[digest]
-    return used
+    if len(names) > _FEW:
+        # What a derivation refers to is what it was given: nobody need read so many.
+        for inventory in _inventories(ground):
+            there = {name for name in names & inventory.rows.keys() if name in inventory}
+            used.update(_referred(inventory, there, makers))
+            names -= there
+    drvs = [f"{STORE_DIR}/{name}" for name in names]
+    for _, digests in uses_of(ground, drvs, every=False) if drvs else ():
+        used.update(map(by_digest.__getitem__, by_digest.keys() & digests))
+    return {identity for path in used for identity in makers[path]}
+
+
+def _inventories(ground: Ground) -> Iterator[Inventory]:
+    for layer in ground.store.layers:
+        try:
+            yield take_inventory(ground.store, layer=layer)
+        except RecordError:
+            # For `verify`; its derivations are read.
+            continue
+
+
+def _referred(inventory: Inventory, names: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """Those of these paths that objects with these base names refer to."""
+    rows = map(inventory.rows.__getitem__, names)
+    referred = set(chain.from_iterable(map(inventory.references.__getitem__, rows)))
+    return [path for path in paths if inventory.rows.get(base_name(path)) in referred]

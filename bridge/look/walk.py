@@ -17,6 +17,7 @@ An attribute is ours first, then the user's (a stage, an argument, a promised ou
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +62,7 @@ def walk(
     """
     from .references import named
 
+    _complete()
     ground = Ground(_opened(store), find() if nix == "found" else nix)
     found = named(ground, reference)
     title = os.fspath(reference)
@@ -98,10 +100,18 @@ def realize(
     """
     from bridge.realize.engine import realize as run
 
+    _complete()
     opened = _opened(store)
     installation = find() if nix == "found" else nix
     outcome = run(plan, opened, nix=installation, options=options, report=report, executor=executor)
     return Results(plan, outcome, opened, installation)
+
+
+def _complete() -> None:
+    if "IPython" in sys.modules:
+        from .completing import complete_in_ipython
+
+        complete_in_ipython()
 
 
 def _opened(store: Store | str | os.PathLike[str] | None) -> Store:

@@ -143,6 +143,10 @@ class _Reader:
                 raise self._error("`is` is not allowed here; write ==", values[0])
         parts = [self.read(one) for one in values]
         compare = [_COMPARE[type(op)] for op in ops]
+        if len(ops) == 1:
+            (left, right), [how] = parts, compare
+            # Most are such, and asked of a hundred thousand.
+            return lambda names: _compared(how, left(names), right(names))
 
         def holds(names: Names) -> bool:
             found = [part(names) for part in parts]

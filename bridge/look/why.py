@@ -10,8 +10,8 @@
     failed       there are failures only
     builder      the local builder made them, and Nix is there to build
 
-A stage is held against the realization that its user was last given; the target against the newest one of its name,
-where there are variants against the one with the nearest config. Each stage is gone into once.
+A stage is held against the realization that its user was last given; the target against the nearest one of its name
+(`nearest`). Each stage is gone into once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bridge.realize.choosing import Choice, matcher_of, missing_of, resolved_of
+from bridge.realize.choosing import Choice, matcher_of, missing_of
 from bridge.realize.engine import Outcome
 from bridge.realize.errors import MatchError
 from bridge.realize.matchers import needed, shown
@@ -33,14 +33,12 @@ from bridge.store.errors import RecordError
 from .compare import FileChange, InputChange, Own, compare_derivations, compare_trees
 from .diff import StageDiff, Value, code_changes, file_json, input_json, stage_json
 from .ground import Ground
+from .nearest import Last, last_of, nodes_of_inputs
 from .parts import parts_of
 
 __all__ = ["Because", "ChangedInput", "Reason", "causes", "why"]
 
 Reason = Literal["realized", "never", "changed", "input", "count", "refused", "gone", "failed", "builder"]
-
-_NEAREST = 50
-"""Among so many of the newest derivations of a name, the one with the nearest config is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,8 @@ class Because:
         What differs from that.
     host
         What ran that and would run it now; nothing of it is hashed.
+    among
+        Of how many derivations of its name that one is the nearest; 0 where another stage or its own path says which.
     """
 
     node: Node
@@ -104,6 +104,7 @@ class Because:
     stage: StageDiff = field(default_factory=lambda: StageDiff(Own((), None, ()), ()))
     inputs: tuple[ChangedInput, ...] = ()
     host: tuple[Value, ...] = ()
+    among: int = 0
 
     @property
     def is_cause(self) -> bool:
@@ -124,7 +125,7 @@ class Because:
             "missing": self.missing,
             "reason": self.reason,
             "text": self.text,
-            "last": None if self.last is None else {"id": self.last.id, "drv": self.last.drv},
+            "last": None if self.last is None else {"id": self.last.id, "drv": self.last.drv, "nearestOf": self.among},
             **found,
             "inputs": [one.to_json() for one in self.inputs],
             "host": [{"key": list(one.key), "before": one.before, "after": one.after} for one in self.host],
@@ -132,7 +133,9 @@ class Because:
 
 
 def why(plan: Plan, outcome: Outcome, ground: Ground) -> dict[Node, Because]:
-    """Why the targets of a plan would run: of each stage on the way to the causes, the targets first.
+    """Why a plan would run: of each stage on the way from the targets to the causes; then of any other that would.
+
+    Those others are gone, and whatever uses them is there all the same.
 
     Parameters
     ----------
@@ -141,7 +144,9 @@ def why(plan: Plan, outcome: Outcome, ground: Ground) -> dict[Node, Because]:
     """
     asked = _Asked(plan, outcome, ground)
     found: dict[Node, Because] = {}
-    pending: list[tuple[Node, Entry | None]] = [(node, None) for node in reversed(plan.targets)]
+    awaited = {used for node in outcome.pending for used in node.inputs}
+    pending: list[tuple[Node, Entry | None]] = [(node, None) for node in outcome.pending if node not in awaited]
+    pending += [(node, None) for node in reversed(plan.targets)]
     while pending:
         node, old = pending.pop()
         if node in found:
@@ -175,9 +180,10 @@ class _Asked:
             there = self._there(node)
             if there:
                 return self._not_enough(node, missing, there)
-        last = old or self._nearest(node)
-        if last is None:
+        held = last_of(self.plan, self.outcome, self.ground, node) if old is None else Last(old)
+        if held is None:
             return Because(node, "never", missing, f"no stage named {node.name} has a realization")
+        last = held.entry
         stage, inputs = self._differences(node, last)
         own = stage.own.changes or stage.own.code or stage.lost or not inputs
         reason: Reason = "realized" if choice is not None else "changed" if own else "input"
@@ -189,15 +195,14 @@ class _Asked:
                 if inputs
                 else f"nixbridge derivation diff {last.drv} {node.path} says more"
             )
-        return Because(node, reason, missing, text, last, stage, inputs, tuple(self._host(node, last)))
+        host = tuple(self._host(node, last))
+        return Because(node, reason, missing, text, last, stage, inputs, host, held.among)
 
     # ------------------------------------------------------------ the derivation is known to the trace
 
     def _there(self, node: Node) -> list[Entry]:
         """The realizations of the resolved derivations that are short of some."""
-        if node.waits and any(used not in self.outcome.choices for used in node.inputs):
-            return []
-        listed = [self.ground.of_derivation(one.path) for one in resolved_of(node, self.outcome.choices)]
+        listed = [self.ground.of_derivation(one.path) for one in self.outcome.resolved.get(node, ())]
         return [one for found in listed for one in found] if all(listed) else []
 
     def _not_enough(self, node: Node, missing: int, there: list[Entry]) -> Because:
@@ -224,7 +229,7 @@ class _Asked:
             if local:
                 only = "" if gone or candidates else "only "
                 said.append(f"there is {only}{_ids(local)} of the local builder, and Nix builds it now")
-            if candidates or not local:
+            if candidates or (wanted > 1 and not local) or not said:
                 said.insert(0, f"{wanted} realizations are wanted, there {_are(len(candidates))}")
             if not candidates:
                 reason = "gone" if gone else "builder" if local else "failed"
@@ -234,24 +239,6 @@ class _Asked:
         return all(self.ground.find(path) is not None for path in one.outputs.values())
 
     # --------------------------------------------------------------------------- another derivation
-
-    def _nearest(self, node: Node) -> Entry | None:
-        found = self.ground.of_stage(node.name)
-        same = [one for one in found if one.stage_drv == node.path]
-        if same:
-            return same[-1]
-        # What is another stage of the plan was not this one before.
-        others = {one.path for one in self.plan.nodes}
-        newest = {one.drv: one for one in found if one.stage_drv not in others} or {one.drv: one for one in found}
-        config = parts_of(node.derivation).config
-        best: tuple[int, Entry] | None = None
-        for one in sorted(newest.values(), key=lambda one: one.started, reverse=True)[:_NEAREST]:
-            parts = self.ground.parts(one.drv)
-            had = {} if parts is None else parts.config
-            differing = sum(config.get(key) != had.get(key) for key in {*config, *had})
-            if best is None or differing < best[0]:
-                best = differing, one
-        return None if best is None else best[1]
 
     def _differences(self, node: Node, last: Entry) -> tuple[StageDiff, tuple[ChangedInput, ...]]:
         old = self.ground.derivation(last.drv)
@@ -268,14 +255,7 @@ class _Asked:
         return StageDiff(own, code_changes(self.ground, own, known)), tuple(self._inputs(node, own, last))
 
     def _inputs(self, node: Node, own: Own, last: Entry) -> Iterator[ChangedInput]:
-        nodes: dict[str, Node] = {}
-        for used in node.inputs:
-            outputs = (
-                [used.path] if used.instantiated is None else [used.output(one) for one in used.derivation.outputs]
-            )
-            choice = self.outcome.choices.get(used)
-            chosen = [] if choice is None else [path for one in choice.chosen for path in one.outputs.values()]
-            nodes |= dict.fromkeys([*outputs, *chosen], used)
+        nodes = nodes_of_inputs(node, self.outcome)
         waiting: set[tuple[str, Node]] = set()
         several = {one.name for one in own.inputs if one.after is None}
         for change in own.inputs:

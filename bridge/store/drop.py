@@ -67,7 +67,8 @@ def drop(store: Store, realizations: Collection[Named], objects: Sequence[str], 
     load_graph(store)
     with collecting(store):
         graph = load_graph(store, exact=True)
-        named = [number for number, one in enumerate(graph.entries) if (one.drv, one.id) in realizations]
+        names = zip(graph.entries.column("drv"), graph.entries.column("id"), strict=True)
+        named = [number for number, name in enumerate(names) if name in realizations]
         found = roots(store)
         held, _ = held_paths(store)
         against = tuple(dict.fromkeys(_against(graph, named, objects, found, held)))

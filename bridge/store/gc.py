@@ -15,17 +15,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bridge.formats.store_path import STORE_DIR, base_name
 
-from .catalogue import Entry, entries, no_cycle_search
+from .beside import inventory_beside
+from .catalogue import Catalogue, catalogue, no_cycle_search
 from .errors import StoreError
 from .holds import collecting, held_paths
-from .inventory import Inventory, take_inventory
+from .inventory import take_inventory
 from .layout import Store
 from .locks import left_locks, try_lock
 from .needs import Graph, Needed
@@ -147,7 +148,8 @@ def load_graph(
         If a record or an info file can not be read.
     """
     bad: list[StoreError] = []
-    found = entries(store, on_damaged=bad.append, on_progress=on_progress)
+    with inventory_beside(store):
+        found = catalogue(store, on_damaged=bad.append, on_progress=on_progress)
     if bad:
         raise StoreError(
             f"{len(bad)} records can not be read, and nobody knows what they need; the first: {bad[0].message}",
@@ -158,21 +160,21 @@ def load_graph(
     return Graph(found, take_inventory(store, exact=exact, on_progress=on_progress))
 
 
-def _as_on_disk(store: Store, found: list[Entry]) -> list[Entry]:
+def _as_on_disk(store: Store, found: Catalogue) -> Catalogue:
     """The realizations, held against the names in the trace: a cache must not decide what is deleted."""
     there = {
         (f"{STORE_DIR}/{folder}", identity)
         for folder in _folders(store)
         for identity in ids_of(record_names(f"{store.trace}/{folder}"))
     }
-    listed = [one for one in found if (one.drv, one.id) in there]
-    unlisted = there.difference((one.drv, one.id) for one in listed)
+    names = list(zip(found.column("drv"), found.column("id"), strict=True))
+    unlisted = there.difference(names)
     if unlisted:
         raise StoreError(
             f"{len(unlisted)} records are not in the catalogue, such as {min(unlisted)[1]}",
             hint=f"delete {store.root}/cache, which is made again, or run nixbridge verify",
         )
-    return listed
+    return found.only([row for row, name in enumerate(names) if name in there])
 
 
 def rooted(graph: Graph, found: Iterable[Root]) -> tuple[set[int], set[str]]:
@@ -180,7 +182,8 @@ def rooted(graph: Graph, found: Iterable[Root]) -> tuple[set[int], set[str]]:
     named = {one for root in found for one in root.realizations}
     numbers = (graph.by_id.get(identity) for _, identity in named)
     kept = {number for number in numbers if number is not None}
-    kept = {number for number in kept if (graph.entries[number].drv, graph.entries[number].id) in named}
+    drvs, ids = graph.entries.column("drv"), graph.entries.column("id")
+    kept = {number for number in kept if (drvs[number], ids[number]) in named}
     return kept, {base_name(path) for root in found for path in root.objects}
 
 
@@ -200,7 +203,7 @@ class _Found:
 
     graph: Graph
     needed: Needed
-    realizations: list[Entry]
+    realizations: Catalogue
     objects: list[int]
     rubbish: list[tuple[RubbishKind, Path]]
     dead: list[Path]
@@ -215,16 +218,17 @@ def _find(store: Store, policy: Policy, load: Callable[[], Graph]) -> _Found:
     for name in held:
         kept.update(graph.by_output.get(name, ()))
     needed = wanted_by(graph, policy, kept, objects | held, time.time())
-    gone = [one for number, one in enumerate(graph.entries) if number not in needed.realizations]
-    rows = [row for row in range(len(graph.inventory.sizes)) if row not in needed.objects]
+    gone = graph.entries.only(sorted(set(range(len(graph.entries))) - needed.realizations))
+    rows = sorted(set(range(len(graph.inventory.sizes))) - needed.objects)
     others = list(rubbish(Situation(store, graph, needed, lying, held, policy.older_than)))
     return _Found(graph, needed, gone, rows, others, dead)
 
 
 def _sweep(store: Store, found: _Found) -> Sweep:
-    stays = {base_name(found.graph.entries[number].drv) for number in found.needed.realizations}
+    stays = set(map(base_name, map(found.graph.entries.column("drv").__getitem__, found.needed.realizations)))
+    gone = zip(found.realizations.column("drv"), found.realizations.column("id"), strict=True)
     sweep = Sweep(
-        [f"{store.trace}/{base_name(one.drv)}/{one.id}.json" for one in found.realizations],
+        [f"{store.trace}/{base_name(drv)}/{identity}.json" for drv, identity in gone],
         in_order(found.graph.inventory, found.objects),
         files=[*map(str, found.dead), *_logs(store, found.realizations)],
         folders=[f"{store.trace}/{name}" for name in _folders(store) if name not in stays],
@@ -237,14 +241,17 @@ def _sweep(store: Store, found: _Found) -> Sweep:
     return sweep
 
 
-def _logs(store: Store, realizations: Iterable[Entry]) -> list[str]:
-    return [f"{store.root}/logs/{one.log}" for one in realizations if one.log is not None]
+def _logs(store: Store, realizations: Catalogue) -> list[str]:
+    return [f"{store.root}/logs/{log}" for log in realizations.column("log") if log is not None]
 
 
 def _collected(found: _Found, freed: int) -> Collected:
     inventory = found.graph.inventory
     names, sizes = inventory.names, inventory.sizes
-    items = [Item("realization", one.id, _size(inventory, one), one.stage) for one in found.realizations]
+    ids, outputs, stages = map(found.realizations.column, ("id", "outputs", "stage"))
+    known = inventory.by_name()
+    totals = (sum([known.get(name, 0) for name in set(map(base_name, one.values()))]) for one in outputs)
+    items = [Item("realization", *one) for one in zip(ids, totals, stages, strict=True)]
     items += [Item("object", names[row], sizes[row]) for row in found.objects]
     items += [Item(kind, place.name) for kind, place in found.rubbish]
     return Collected(tuple(items), freed, sum(map(sizes.__getitem__, found.needed.objects)))
@@ -269,16 +276,15 @@ def wanted_by(graph: Graph, policy: Policy, kept: set[int], objects: set[str], n
     return without(fitted(may_go, size_without, policy.max_size))
 
 
-def _superseded(listed: Sequence[Entry]) -> list[int]:
+def _superseded(listed: Catalogue) -> list[int]:
     """What is left of interrupted runs that have been finished since."""
-    partial = [number for number, one in enumerate(listed) if one.result == "partial"]
-    done = {(one.drv, one.index) for one in listed if one.result == "done"} if partial else set()
-    return [number for number in partial if (listed[number].drv, listed[number].index) in done]
-
-
-def _size(inventory: Inventory, one: Entry) -> int:
-    names = set(map(base_name, one.outputs.values()))
-    return sum(inventory.sizes[inventory.rows[name]] for name in names if name in inventory)
+    results = listed.column("result")
+    partial = [number for number, result in enumerate(results) if result == "partial"]
+    if not partial:
+        return []
+    runs = list(zip(listed.column("drv"), listed.column("index"), strict=True))
+    done = {run for run, result in zip(runs, results, strict=True) if result == "done"}
+    return [number for number in partial if runs[number] in done]
 
 
 def _folders(store: Store) -> list[str]:

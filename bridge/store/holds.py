@@ -22,8 +22,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
-import socket
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,11 +73,17 @@ class _File:
 
 @dataclass(slots=True)
 class _Session:
-    """What this process holds of one store, and how often it is inside `using`."""
+    """What this process holds of one store, and how often it is inside `using`, with the lock that this needs."""
 
     file: _File | None = None
     held: set[str] = field(default_factory=set)
     using: int = 0
+    lock: int | None = None
+
+    def unlock(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
 
 _sessions: dict[str, _Session] = {}
@@ -97,6 +101,7 @@ def _after_fork() -> None:
     for session in _sessions.values():
         if session.file is not None:
             session.file.close()
+        session.unlock()
     _sessions.clear()
 
 
@@ -114,14 +119,17 @@ def using(store: Store) -> Iterator[None]:
     """
     with _mutex:
         session = _session(store)
-        lock = None if session.using else _take_shared(store)
+        if not session.using:
+            session.lock = _take_shared(store)
         session.using += 1
-        try:
-            yield
-        finally:
+    try:
+        # Without the mutex: who is inside may wait for another thread, which may have something to hold.
+        yield
+    finally:
+        with _mutex:
             session.using -= 1
-            if lock is not None:
-                os.close(lock)
+            if not session.using:
+                session.unlock()
 
 
 def _take_shared(store: Store) -> int | None:
@@ -184,8 +192,8 @@ def hold(store: Store, paths: Iterable[str]) -> None:
 
 
 def _process() -> str:
-    host = "".join(char if char.isalnum() else "_" for char in socket.gethostname())
-    return f"{host}-{os.getpid()}-{secrets.token_hex(8)}"
+    host = "".join(char if char.isalnum() else "_" for char in os.uname().nodename)
+    return f"{host}-{os.getpid()}-{os.urandom(8).hex()}"
 
 
 def release() -> None:

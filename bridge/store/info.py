@@ -11,7 +11,7 @@ from bridge.formats.errors import FormatError
 from bridge.formats.hashes import Hash
 from bridge.formats.store_path import parse
 
-from .durable import write_file
+from .durable import to_lines, write_file
 from .errors import InvalidObjectError, RecordError
 from .layout import Store
 
@@ -51,7 +51,7 @@ class ObjectInfo:
 
     def to_bytes(self) -> bytes:
         """The info file."""
-        return json.dumps(self.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+        return to_lines(self.to_json())
 
 
 def register(store: Store, info: ObjectInfo) -> None:

@@ -1,7 +1,8 @@
 """All valid objects of a store with their sizes and references, for those who ask about many.
 
-    cache/objects.json     a header with a checksum; then what info/ was like when it was listed, and in columns: names,
-                           inodes and times of the info files, sizes, references as rows
+    cache/objects.columns       what info/ was like when it was listed; of its files names, inodes and times, and what
+                                they say: sizes, references as rows
+    cache/objects-….columns     the same of a lower store, which is not written
 
 An info file is replaced, never changed, so one of the same name and inode is read once; and where the folder itself
 has not changed, it is not listed again. The cache is no truth: what is damaged or missing is made again, and who is
@@ -10,28 +11,38 @@ about to delete something has all files listed and their times compared as well.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import re
 import time
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 
-from bridge.formats.store_path import STORE_PATH, base_name
+from bridge.formats.store_path import STORE_DIR
 
-from .durable import write_file
-from .errors import DiskError, RecordError
+from .bulk import are_store_paths, batches, parsed_together, read_all
+from .columns import cache_name, load, save
+from .errors import RecordError
 from .info import parse_info
 from .layout import Store
 
-__all__ = ["Inventory", "take_inventory"]
+__all__ = ["CACHE", "Inventory", "take_inventory"]
 
-_VERSION = 2
+CACHE = "objects"
+
+_VERSION = 3
+"""Whoever changes what a column means counts it up."""
+
+_PREFIX = len(f"{STORE_DIR}/")
+
 _JUST_NOW = 2 * 10**9
 """Nanoseconds in which the folder may change once more without its time telling."""
-_PATHS = re.compile(rf"(?:{STORE_PATH.pattern}\n)*")
+
+_COLUMNS = ("folder", "names", "inodes", "times", "sizes", "references")
+_Fields = tuple[str, int, list[str]]
+"""What an info file says: path, size, references."""
+
+_fields = itemgetter("path", "narSize", "references")
 
 
 @dataclass(slots=True)
@@ -58,16 +69,21 @@ class Inventory:
     def __contains__(self, name: object) -> bool:
         return self.rows.get(name, len(self.sizes)) < len(self.sizes)  # type: ignore[call-overload,no-any-return]
 
+    def by_name(self) -> dict[str, int]:
+        """The size of each object by its base name."""
+        return dict(zip(self.names, self.sizes, strict=False))
+
     def closure(self, names: Iterable[str]) -> set[int]:
         """The rows of these objects and of all that they refer to."""
-        count = len(self.sizes)
-        pending = [row for name in names if (row := self.rows.get(name, count)) < count]
-        seen = set(pending)
-        while pending:
-            for row in self.references[pending.pop()]:
-                if row < count and row not in seen:
-                    seen.add(row)
-                    pending.append(row)
+        references, count = self.references, len(self.sizes)
+        row_of = self.rows.get
+        new = {row for name in names if (row := row_of(name, count)) < count}
+        seen: set[int] = set()
+        while new:
+            seen |= new
+            new = set(chain.from_iterable(map(references.__getitem__, new))) - seen
+            if len(self.names) > count:
+                new = {row for row in new if row < count}
         return seen
 
 
@@ -78,15 +94,15 @@ class _Known:
     Parameters
     ----------
     folder
-        The folder's inode, and when it changed in nanoseconds; None if it was changing.
-    changed
+        The folder's inode, and when it changed in nanoseconds; empty if it was changing.
+    times
         When each info file was changed, in nanoseconds.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
     inodes: list[int] = field(default_factory=list)
-    changed: list[int] = field(default_factory=list)
-    folder: list[int] | None = None
+    times: list[int] = field(default_factory=list)
+    folder: list[int] = field(default_factory=list)
 
 
 Listed = tuple[str, int, int, int, list[str]]
@@ -94,12 +110,18 @@ Listed = tuple[str, int, int, int, list[str]]
 
 
 def take_inventory(
-    store: Store, *, exact: bool = False, on_progress: Callable[[int, int], object] = lambda done, count: None
+    store: Store,
+    *,
+    layer: Store | None = None,
+    exact: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> Inventory:
     """What is in a store now.
 
     Parameters
     ----------
+    layer
+        The store below it whose inventory it is; the cache is the store's.
     exact
         Whether the cache is believed only where an info file's time is the known one too.
 
@@ -108,94 +130,98 @@ def take_inventory(
     RecordError
         If an info file is damaged.
     """
-    known = _load(store)
-    # As it is before it is listed, so that a later change is seen the next time.
-    status = os.stat(store.info)
-    settled = time.time_ns() - status.st_ctime_ns > _JUST_NOW
-    folder = [status.st_ino, status.st_ctime_ns] if settled else None
-    if folder is not None and folder == known.folder and not exact:
-        return known.inventory
-    stays, new = _compared(store, known, exact)
-    if new or len(stays) < len(known.inodes):
-        known = _columns(_listed(store, known, stays, new, on_progress), folder)
-        _save(store, known)
-    elif folder is not None and folder != known.folder:
-        known = _Known(known.inventory, known.inodes, known.changed, folder)
-        _save(store, known)
-    return known.inventory
+    layer = layer or store
+    file = cache_name(CACHE, store, layer)
+    known = _load(store, file)
+    info = os.open(layer.info, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        # As it is before it is listed, so that a later change is seen the next time.
+        status = os.fstat(info)
+        settled = time.time_ns() - status.st_ctime_ns > _JUST_NOW
+        folder = [status.st_ino, status.st_ctime_ns] if settled else []
+        if folder and folder == known.folder and not exact:
+            return known.inventory
+        stays, new = _compared(info, known, exact)
+        if new or len(stays) < len(known.inodes):
+            listed = [*_listed(known, stays), *_read(layer, info, new, on_progress)]
+            known = _numbered(listed, folder)
+        elif folder == known.folder or not folder:
+            return known.inventory
+    finally:
+        os.close(info)
+    known = _Known(known.inventory, known.inodes, known.times, folder)
+    of = known.inventory
+    columns = (known.folder, of.names, known.inodes, known.times, of.sizes, of.references)
+    save(store, file, _VERSION, dict(zip(_COLUMNS, columns, strict=True)))
+    return of
 
 
-def _compared(store: Store, known: _Known, exact: bool) -> tuple[list[int], list[str]]:
+def _compared(info: int, known: _Known, exact: bool) -> tuple[list[int], list[str]]:
     """Rows of what is there as it is known, and names of what is not."""
-    rows, inodes, changed = known.inventory.rows, known.inodes, known.changed
+    rows, inodes, times = known.inventory.rows, known.inodes, known.times
     count = len(inodes)
     stays, new = [], []
-    with os.scandir(store.info) as found:
+    with os.scandir(info) as found:
         for one in found:
             if one.name.endswith(".json"):
                 name = one.name[:-5]
                 row = rows.get(name, count)
-                if row < count and inodes[row] == one.inode() and not (exact and changed[row] != _changed(one)):
+                if row < count and inodes[row] == one.inode() and not (exact and times[row] != _time(one)):
                     stays.append(row)
                 else:
                     new.append(name)
     return stays, new
 
 
-def _changed(entry: os.DirEntry[str]) -> int:
+def _time(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_mtime_ns
     except FileNotFoundError:
         return -1
 
 
-def _listed(
-    store: Store, known: _Known, stays: list[int], new: list[str], on_progress: Callable[[int, int], object]
-) -> list[Listed]:
+def _listed(known: _Known, stays: list[int]) -> Iterable[Listed]:
     names, sizes, references = known.inventory.names, known.inventory.sizes, known.inventory.references
-    listed = [
-        (names[row], known.inodes[row], known.changed[row], sizes[row], [names[other] for other in references[row]])
+    return (
+        (names[row], known.inodes[row], known.times[row], sizes[row], [names[other] for other in references[row]])
         for row in stays
-    ]
-    for done, name in enumerate(new):
-        if done % 1000 == 0:
-            on_progress(done, len(new))
-        read = _read(store, name)
-        if read is not None:
-            listed.append(read)
-    return listed
+    )
 
 
-def _read(store: Store, name: str) -> Listed | None:
-    file = f"{store.root}/info/{name}.json"
+def _read(store: Store, info: int, new: Sequence[str], on_progress: Callable[[int, int], object]) -> Iterable[Listed]:
+    for some in batches(new, len(new), on_progress):
+        there, texts = [], []
+        for name in some:
+            try:
+                descriptor = os.open(f"{name}.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=info)
+            except FileNotFoundError:
+                continue
+            try:
+                status = os.fstat(descriptor)
+                texts.append(read_all(descriptor))
+            finally:
+                os.close(descriptor)
+            there.append((name, status.st_ino, status.st_mtime_ns))
+        for (name, inode, changed), (path, size, references) in zip(there, _said(store, there, texts), strict=True):
+            if path[_PREFIX:] != name:
+                raise RecordError(f"{store.root}/info/{name}.json is the info of {path}", hint="run nixbridge verify")
+            yield name, inode, changed, size, [one[_PREFIX:] for one in references]
+
+
+def _said(store: Store, there: Sequence[tuple[str, int, int]], texts: Sequence[bytes]) -> Iterable[_Fields]:
+    """Path, size and references of each; whatever looks odd is left to the one who says what is wrong."""
     try:
-        # Opening a hundred thousand files by `open` takes twice as long.
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        data = os.read(descriptor, status.st_size + 1)
-    finally:
-        os.close(descriptor)
-    path, size, references = _fields(data, file)
-    if base_name(path) != name:
-        raise RecordError(f"{file} is the info of {path}", hint="run nixbridge verify")
-    return name, status.st_ino, status.st_mtime_ns, size, [base_name(one) for one in references]
+        found: list[_Fields] = list(map(_fields, parsed_together(texts)))
+        kinds = {(type(size), type(references)) for _, size, references in found}
+        if kinds <= {(int, list)} and are_store_paths(chain((one[0] for one in found), *(one[2] for one in found))):
+            return found
+    except (ValueError, TypeError, LookupError, RecursionError):
+        pass
+    infos = (parse_info(text, f"{store.root}/info/{name}.json") for (name, *_), text in zip(there, texts, strict=True))
+    return ((info.path, info.nar_size, list(info.references)) for info in infos)
 
 
-def _fields(data: bytes, file: str) -> tuple[str, int, list[str]]:
-    """Path, size and references; whatever looks odd is left to the one who says what is wrong."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        value = json.loads(data)
-        path, size, references = value["path"], value["narSize"], value["references"]
-        if type(size) is int and type(references) is list and _PATHS.fullmatch("\n".join([path, *references, ""])):
-            return path, size, references
-    info = parse_info(data, file)
-    return info.path, info.nar_size, list(info.references)
-
-
-def _columns(listed: list[Listed], folder: list[int] | None) -> _Known:
+def _numbered(listed: list[Listed], folder: list[int]) -> _Known:
     names = [one[0] for one in listed]
     inventory = Inventory(names, {name: row for row, name in enumerate(names)}, [one[3] for one in listed])
     rows = inventory.rows
@@ -208,30 +234,11 @@ def _columns(listed: list[Listed], folder: list[int] | None) -> _Known:
     return _Known(inventory, [one[1] for one in listed], [one[2] for one in listed], folder)
 
 
-def _load(store: Store) -> _Known:
+def _load(store: Store, file: str) -> _Known:
     """What the cache knows; nothing if there is none."""
-    try:
-        with open(f"{store.root}/cache/objects.json", "rb") as file:
-            head, _, body = file.read().partition(b"\n")
-        if head == _head(body):
-            folder, text, inodes, changed, sizes, references = json.loads(body)
-            names = text.split()
-            inventory = Inventory(names, dict(zip(names, range(len(names)), strict=True)), sizes, references)
-            return _Known(inventory, inodes, changed, folder)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        pass
-    return _Known()
-
-
-def _save(store: Store, known: _Known) -> None:
-    of = known.inventory
-    columns = [known.folder, " ".join(of.names), known.inodes, known.changed, of.sizes, of.references]
-    body = json.dumps(columns, separators=(",", ":")).encode()
-    # Whoever may only read the store, or has a full disk, does without.
-    with contextlib.suppress(DiskError, OSError):
-        (store.root / "cache").mkdir(exist_ok=True)
-        write_file(store, store.root / "cache" / "objects.json", _head(body) + b"\n" + body)
-
-
-def _head(body: bytes) -> bytes:
-    return b"objects %d %d" % (_VERSION, zlib.crc32(body))
+    found = load(f"{store.root}/cache/{file}", _VERSION, _COLUMNS)
+    if found is None:
+        return _Known()
+    folder, names, inodes, times, sizes, references = map(found.column, _COLUMNS)
+    return _Known(Inventory(names, dict(zip(names, range(len(names)), strict=True)), sizes, references),
+                  inodes, times, folder)  # fmt: skip

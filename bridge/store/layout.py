@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ _READ = ("store", "info", "trace", "logs")
 """What must be there of a store that is only read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Store:
     """A store at a folder; the folder is absolute and has no links in it.
 
@@ -33,56 +33,56 @@ class Store:
     root: Path
     lower: tuple[Store, ...] = ()
 
-    @property
+    @cached_property
     def own(self) -> Store:
         """This store without those below it."""
         return replace(self, lower=()) if self.lower else self
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Store, ...]:
         """This store itself, then those below it, in the order in which something is looked for."""
         return (self.own, *self.lower)
 
-    @property
+    @cached_property
     def objects(self) -> Path:
         return self.root / "store"
 
-    @property
+    @cached_property
     def info(self) -> Path:
         return self.root / "info"
 
-    @property
+    @cached_property
     def trace(self) -> Path:
         return self.root / "trace"
 
-    @property
+    @cached_property
     def roots(self) -> Path:
         return self.root / "roots"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         return self.root / "logs"
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
-    @property
+    @cached_property
     def failed(self) -> Path:
         """What failed builds worked in; made when the first one is kept."""
         return self.root / "failed"
 
-    @property
+    @cached_property
     def tmp(self) -> Path:
         return self.root / "tmp"
 
-    @property
+    @cached_property
     def locks(self) -> Path:
         return self.root / "locks"
 
     def real_path(self, store_path: str) -> Path:
         """Where the object with this store path lies in this very store, or would lie."""
-        return self.root / "store" / base_name(store_path)
+        return self.objects / base_name(store_path)
 
     def place_of(self, store_path: str) -> Path:
         """Where the object lies, in this store or a lower one; where it would lie if it is in none."""
@@ -99,7 +99,7 @@ class Store:
 
     def info_file(self, store_path: str) -> Path:
         """Where the object's info lies in this very store, or would lie."""
-        return self.root / "info" / f"{base_name(store_path)}.json"
+        return self.info / f"{base_name(store_path)}.json"
 
     def is_valid(self, store_path: str) -> bool:
         """Whether the store, or a lower one, holds this object: registered, and its bytes are there."""
@@ -169,6 +169,9 @@ def _settings(project: Path) -> tuple[Path, Mapping[str, Any]]:
     file = next((one for one in files if one.is_file()), None)
     if file is None:
         return files[0], {}
+    # Imported late: most folders have no such file.
+    import tomllib
+
     try:
         with file.open("rb") as opened:
             found: Any = tomllib.load(opened)

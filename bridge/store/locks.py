@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ def try_lock(store: Store, name: str) -> Iterator[bool]:
         yield False
         return
     try:
-        note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}).encode()
+        note = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()}).encode()
         # Only for messages, so a full disk does not matter.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)

@@ -9,17 +9,22 @@ anyway.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from operator import methodcaller
 
 from bridge.formats.derivation.aterm import DRV_SUFFIX
-from bridge.formats.store_path import base_name
+from bridge.formats.store_path import STORE_DIR, base_name
 
-from .catalogue import Entry
+from .catalogue import Catalogue
 from .inventory import Inventory
 
 __all__ = ["Graph", "Needed"]
+
+_VALUES = methodcaller("values")
+_PREFIX = len(f"{STORE_DIR}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +39,15 @@ class Needed:
 class Graph:
     """Realizations, oldest first, and objects, with what leads from one to the other."""
 
-    entries: Sequence[Entry]
+    entries: Catalogue
     inventory: Inventory
 
     @cached_property
     def by_output(self) -> dict[str, list[int]]:
         """Base name to the numbers of the realizations with this output."""
         found: dict[str, list[int]] = {}
-        for number, one in enumerate(self.entries):
-            for path in one.outputs.values():
+        for number, outputs in enumerate(self.entries.column("outputs")):
+            for path in outputs.values():
                 found.setdefault(base_name(path), []).append(number)
         return found
 
@@ -50,13 +55,13 @@ class Graph:
     def by_drv(self) -> dict[str, list[int]]:
         """Base name to the numbers of the realizations of this resolved derivation."""
         found: dict[str, list[int]] = {}
-        for number, one in enumerate(self.entries):
-            found.setdefault(base_name(one.drv), []).append(number)
+        for number, drv in enumerate(self.entries.column("drv")):
+            found.setdefault(base_name(drv), []).append(number)
         return found
 
     @cached_property
     def by_id(self) -> dict[str, int]:
-        return {one.id: number for number, one in enumerate(self.entries)}
+        return {identity: number for number, identity in enumerate(self.entries.column("id"))}
 
     def needed(self, kept: Iterable[int], objects: Iterable[str], *, without: Collection[int] = ()) -> Needed:
         """What stays if these stay.
@@ -71,38 +76,36 @@ class Graph:
             Realizations that go even if others were made from them; their bytes stay then.
         """
         inventory = self.inventory
-        count = len(inventory.sizes)
+        names, references, count = inventory.names, inventory.references, len(inventory.sizes)
+        drvs, stage_drvs, outputs = map(self.entries.column, ("drv", "stage_drv", "outputs"))
         stays: set[int] = set()
         seen: set[int] = set()
-        named: list[str] = list(objects)
+        named = set(objects)
         new = set(kept)
         wanting: list[tuple[bool, list[int]]] = []
         while True:
             new = self._with_previous(new, stays, without)
             stays.update(new)
+            # Once all stay, nobody need be found who is wanted.
             more = len(stays) < len(self.entries)
-            paths = {path for one in map(self.entries.__getitem__, new) for path in (one.drv, one.stage_drv)}
-            paths.update(path for number in new for path in self.entries[number].outputs.values())
-            named += map(base_name, paths)
-            pending = []
-            for name in named:
-                row = inventory.rows.get(name)
-                if row is None:
-                    # What lies in the Nix store has a row only if something refers to it.
-                    if more:
-                        self._want(name, wanting)
-                elif row not in seen:
-                    seen.add(row)
-                    pending.append(row)
-            named = []
-            while pending:
-                row = pending.pop()
+            paths = chain(
+                map(drvs.__getitem__, new),
+                map(stage_drvs.__getitem__, new),
+                chain.from_iterable(map(_VALUES, map(outputs.__getitem__, new))),
+            )
+            named.update([path[_PREFIX:] for path in paths])
+            level = {row for name in named if (row := inventory.rows.get(name)) is not None}
+            if more and len(level) < len(named):
+                # What lies in the Nix store has a row only if something refers to it.
+                self._want(named - inventory.rows.keys(), wanting)
+            named = set()
+            while level := level - seen:
+                seen |= level
                 if more:
-                    self._want(inventory.names[row], wanting)
-                for other in inventory.references[row] if row < count else ():
-                    if other not in seen:
-                        seen.add(other)
-                        pending.append(other)
+                    self._want(map(names.__getitem__, level), wanting)
+                if len(names) > count:
+                    level = {row for row in level if row < count}
+                level = set(chain.from_iterable(map(references.__getitem__, level)))
             wanting = [(drv, owners) for drv, owners in wanting if stays.isdisjoint(owners)]
             # Whose very output it is comes first: it may be of the derivation as well.
             new = self._newest((owners for drv, owners in wanting if not drv), without)
@@ -112,24 +115,26 @@ class Graph:
 
     def previous_of(self, number: int) -> int | None:
         """The realization that one went on from, if it is there."""
-        identity = self.entries[number].previous
+        identity = self.entries.column("previous")[number]
         return self.by_id.get(identity) if identity is not None else None
 
     def _with_previous(self, numbers: Iterable[int], known: set[int], without: Collection[int]) -> set[int]:
         """These and all that they went on from, but for those that are known."""
         found = set(numbers) - known
-        for number in [one for one in found if self.entries[one].previous is not None]:
+        previous = self.entries.column("previous")
+        for number in [one for one in found if previous[one] is not None]:
             before = self.previous_of(number)
             while before is not None and before not in found and before not in known and before not in without:
                 found.add(before)
                 before = self.previous_of(before)
         return found
 
-    def _want(self, name: str, wanting: list[tuple[bool, list[int]]]) -> None:
-        if name in self.by_output:
-            wanting.append((False, self.by_output[name]))
-        if name.endswith(DRV_SUFFIX) and name in self.by_drv:
-            wanting.append((True, self.by_drv[name]))
+    def _want(self, names: Iterable[str], wanting: list[tuple[bool, list[int]]]) -> None:
+        for name in names:
+            if name in self.by_output:
+                wanting.append((False, self.by_output[name]))
+            if name.endswith(DRV_SUFFIX) and name in self.by_drv:
+                wanting.append((True, self.by_drv[name]))
 
     def _newest(self, wanted: Iterable[list[int]], without: Collection[int]) -> set[int]:
         found = set()

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import chain
+from typing import Any, Literal, get_args
 
-from .catalogue import Entry
+from .catalogue import Catalogue
 from .errors import StoreError
 
 __all__ = ["Best", "By", "Policy", "droppable", "fitted", "parse_best", "parse_size", "parse_time"]
@@ -81,7 +82,7 @@ class Policy:
         )
 
 
-def droppable(policy: Policy, entries: Sequence[Entry], now: float) -> list[int]:
+def droppable(policy: Policy, entries: Catalogue, now: float) -> list[int]:
     """The numbers of those that may go, oldest first; `max_size` is not looked at.
 
     Raises
@@ -91,43 +92,46 @@ def droppable(policy: Policy, entries: Sequence[Entry], now: float) -> list[int]
     """
     if not policy.asks:
         return []
+    metrics, started = entries.column("metrics"), entries.column("started")
     groups: dict[str, list[int]] = {}
-    for number, one in enumerate(entries):
-        if policy.stage in (None, one.stage):
-            groups.setdefault(one.stage_drv if policy.by == "derivation" else one.stage, []).append(number)
+    keys = entries.column("stage_drv" if policy.by == "derivation" else "stage")
+    for number, (key, stage) in enumerate(zip(keys, entries.column("stage"), strict=True)):
+        if policy.stage in (None, stage):
+            groups.setdefault(key, []).append(number)
     stays: set[int] = set()
     for best in policy.keep_best:
-        values = {name for one in entries for name in one.metrics}
+        values = set(chain.from_iterable(metrics))
         if best.metric not in values:
             shown = ", ".join(sorted(values)) or "none at all"
             raise StoreError(f"no realization has the metric {best.metric!r}", hint=f"there are: {shown}")
     if policy.keep_best and policy.keep_last is None:
         # What a metric says nothing of is not dropped by it.
-        metrics = {best.metric for best in policy.keep_best}
+        wanted = {best.metric for best in policy.keep_best}
         groups = {
             group: numbers
             for group, numbers in groups.items()
-            if any(metrics & entries[number].metrics.keys() for number in numbers)
+            if any(not wanted.isdisjoint(metrics[number]) for number in numbers)
         }
-    for numbers in groups.values():
-        done = [number for number in numbers if entries[number].result == "done"]
-        if policy.keep_last:
-            stays.update(done[-policy.keep_last :])
-        for best in policy.keep_best:
-            scored = [(value, number) for number in done if (value := _value(entries[number], best)) is not None]
-            # Of equals the oldest, as matchers choose.
-            scored.sort(key=lambda one: (-one[0], one[1]))
-            stays.update(number for _, number in scored[: best.count])
+    if policy.keep_last or policy.keep_best:
+        results = entries.column("result")
+        for numbers in groups.values():
+            done = [number for number in numbers if results[number] == "done"]
+            if policy.keep_last:
+                stays.update(done[-policy.keep_last :])
+            for best in policy.keep_best:
+                scored = [(value, number) for number in done if (value := _value(metrics[number], best)) is not None]
+                # Of equals the oldest, as matchers choose.
+                scored.sort(key=lambda one: (-one[0], one[1]))
+                stays.update(number for _, number in scored[: best.count])
     return sorted(
         number
-        for numbers in groups.values()
-        for number in numbers
-        if number not in stays and (policy.older_than is None or now - entries[number].started > policy.older_than)
+        for number in chain.from_iterable(groups.values())
+        if number not in stays and (policy.older_than is None or now - started[number] > policy.older_than)
     )
 
 
-def _value(entry: Entry, best: Best) -> float | None:
-    value = entry.metrics.get(best.metric)
+def _value(metrics: Mapping[str, Any], best: Best) -> float | None:
+    value = metrics.get(best.metric)
     if not isinstance(value, int | float) or math.isnan(value):
         return None
     return -value if best.lowest else value

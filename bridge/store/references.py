@@ -27,9 +27,10 @@ class Scanner:
         self._tail = b""
         self.found: set[str] = set()
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes | memoryview) -> None:
         if not self._wanted:
             return
+        chunk = bytes(chunk)
         if len(chunk) >= DIGEST_LENGTH:
             if self._tail:
                 self._search(self._tail + chunk[: DIGEST_LENGTH - 1])

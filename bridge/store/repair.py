@@ -1,11 +1,13 @@
 """Mending what `verify` finds.
 
-    modes, times           set as they should be
-    an object              taken from another store that has it with the same NAR hash; else dropped, with its records
-    a record               taken from another store; else dropped
-    a record in the folder of another derivation     put where it belongs
-    a record without its output                      the output taken from another store; else dropped
-    an index                                         dropped: it is made again
+    modes, times            set as they should be
+    an object               taken from another store that has it with the same NAR hash; else dropped, with its records
+                            and with all that refers to it
+    an object's reference   what it leads to is taken from another store; else the object is dropped, likewise
+    a record                taken from another store; else dropped; in another derivation's folder, put where it belongs
+    a record's output       taken from another store; else the record is dropped
+    a tag, a kept plan      no longer names realizations that are gone
+    an index                dropped: it is made again
 
 What was dropped is run again by the next realize. A record of a newer release is no damage, and stays as it is.
 """
@@ -22,15 +24,17 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import STORE_DIR, base_name
 
 from .canonical import make_canonical
+from .dangling import Referrers, lost_by, refer_to, with_referrers
 from .durable import disk_errors, sync_folder, write_file
 from .errors import StoreError
 from .holds import collecting
 from .info import ObjectInfo, find_info
 from .layout import Store
 from .objects import Chunks, add_archive
+from .roots import forget, root_file
 from .sweep import Sweep, remove, set_aside, take_out
 from .trace import is_genuine, read_realization
-from .verify import Finding, Report, check_objects, check_records, wrong_address
+from .verify import Finding, Report, check_objects, check_records, check_references, check_roots, wrong_address
 
 __all__ = ["Repaired", "repair"]
 
@@ -64,36 +68,104 @@ def repair(
     DiskError
         If the disk refuses.
     """
-    objects = Report()
-    check_objects(store, objects, on_progress)
-    done = [_mended(store, one, source) for one in objects.findings]
-    # What was dropped leaves records without outputs.
-    records = Report()
-    check_records(store, records, elsewhere)
-    return done + [_mended(store, one, source) for one in records.findings]
+    repairing = _Repairing(store, source, elsewhere)
+    done: list[Repaired] = []
+    # What is dropped of one kind is missed by the next.
+    checks: list[Callable[[Report], None]] = [
+        lambda report: check_objects(store, report, on_progress),
+        lambda report: check_references(store, report, elsewhere),
+        lambda report: check_records(store, report, elsewhere),
+        lambda report: check_roots(store, report),
+    ]
+    for check in checks:
+        report = Report()
+        check(report)
+        done += map(repairing.mended, report.findings)
+    return done
 
 
-def _mended(store: Store, finding: Finding, source: Store | None) -> Repaired:
-    mend = _MEND.get(finding.kind)
-    if mend is None:
-        return Repaired(finding, None)
-    with disk_errors(f"{finding.path} can not be repaired"):
-        return Repaired(finding, mend(store, finding, source))
+@dataclass(slots=True)
+class _Repairing:
+    """The store that is mended; `source` and `elsewhere` as of `repair`."""
+
+    store: Store
+    source: Store | None
+    elsewhere: Callable[[str], bool] | None
+    _referrers: Referrers | None = None
+
+    def mended(self, finding: Finding) -> Repaired:
+        mend = _MEND.get(finding.kind)
+        if mend is None:
+            return Repaired(finding, None)
+        with disk_errors(f"{finding.path} can not be repaired"):
+            return Repaired(finding, mend(self, finding))
+
+    def drop_object(self, name: str) -> str:
+        """Drop an object, with what refers to it unless others have the object; gives what was done, in words."""
+        path = f"{STORE_DIR}/{name}"
+        others = any(layer.has(path) for layer in self.store.lower) or (self.elsewhere or _nowhere)(path)
+        if self._referrers is None:
+            # What is dropped meanwhile stays in it, which does no harm: it is dropped once.
+            self._referrers = refer_to(self.store)
+        names = [name] if others else with_referrers(self._referrers, [name])
+        there = [one for one in names if (self.store.info / f"{one}.json").exists() or one == name]
+        with collecting(self.store):
+            trees = take_out(self.store, Sweep(objects=there))
+        remove(trees)
+        users = [one for one in there if one != name]
+        return f"dropped, with {', '.join(users)}, which refer to it" if users else "dropped"
 
 
-def _status(store: Store, finding: Finding, source: Store | None) -> str:
-    make_canonical(store.objects / finding.name)
+def _nowhere(path: str) -> bool:
+    return False
+
+
+def _status(repairing: _Repairing, finding: Finding) -> str:
+    make_canonical(repairing.store.objects / finding.name)
     return "modes and times set"
 
 
-def _object(store: Store, finding: Finding, source: Store | None) -> str:
+def _object(repairing: _Repairing, finding: Finding) -> str | None:
+    store, source = repairing.store, repairing.source
     path = f"{STORE_DIR}/{finding.name}"
+    if not os.path.lexists(store.info / f"{finding.name}.json"):
+        # With another one that it refers to.
+        return "dropped"
     if source is not None and _taken(store, path, source, _info(store, path)):
         return f"taken from {source.root}"
-    with collecting(store):
-        trees = take_out(store, Sweep(objects=[finding.name]))
-    remove(trees)
-    return "dropped"
+    return repairing.drop_object(finding.name)
+
+
+def _reference(repairing: _Repairing, finding: Finding) -> str:
+    store, source = repairing.store, repairing.source
+    info = _info(store, f"{STORE_DIR}/{finding.name}")
+    if info is None:
+        return "dropped"
+    lost = [
+        path for path in info.references if not store.is_valid(path) and not (repairing.elsewhere or _nowhere)(path)
+    ]
+    if source is not None and all(_taken_with_closure(store, path, source) for path in lost):
+        return f"what it refers to taken from {source.root}"
+    return repairing.drop_object(finding.name)
+
+
+def _taken_with_closure(store: Store, path: str, source: Store) -> bool:
+    """Whether another store gave an object with all that it refers to, what is referred to first."""
+    pending = [(path, False)]
+    while pending:
+        one, ready = pending.pop()
+        if store.is_valid(one):
+            continue
+        theirs = _info(source, one)
+        if theirs is None:
+            return False
+        if ready:
+            if not _taken(store, one, source, None):
+                return False
+        else:
+            pending.append((one, True))
+            pending += [(used, False) for used in theirs.references if used != one]
+    return True
 
 
 def _info(store: Store, path: str) -> ObjectInfo | None:
@@ -128,7 +200,8 @@ def _taken(store: Store, path: str, source: Store, known: ObjectInfo | None) -> 
     return True
 
 
-def _record(store: Store, finding: Finding, source: Store | None) -> str:
+def _record(repairing: _Repairing, finding: Finding) -> str:
+    store, source = repairing.store, repairing.source
     file = Path(finding.path)
     theirs = None if source is None else source.trace / file.parent.name / file.name
     if theirs is not None and source is not None and theirs.is_file():
@@ -154,10 +227,10 @@ def _drop(store: Store, file: Path) -> None:
         remove(take_out(store, Sweep(records=[str(file)])))
 
 
-def _misplaced(store: Store, finding: Finding, source: Store | None) -> str:
+def _misplaced(repairing: _Repairing, finding: Finding) -> str:
     file = Path(finding.path)
     drv = read_realization(file.read_bytes(), file.stem, str(file)).drv
-    folder = store.trace / base_name(drv)
+    folder = repairing.store.trace / base_name(drv)
     folder.mkdir(exist_ok=True)
     os.replace(file, folder / file.name)
     sync_folder(folder)
@@ -165,30 +238,41 @@ def _misplaced(store: Store, finding: Finding, source: Store | None) -> str:
     return f"put among those of {drv}"
 
 
-def _lost(store: Store, finding: Finding, source: Store | None) -> str | None:
+def _lost(repairing: _Repairing, finding: Finding) -> str | None:
+    store, source = repairing.store, repairing.source
     file, path = Path(finding.path), f"{STORE_DIR}/{finding.name}"
     if not file.exists():
         # With another output of the same realization.
         return "dropped"
     if store.is_valid(path):
         return "its output is there again"
-    if source is not None and _taken(store, path, source, None):
+    if source is not None and _taken_with_closure(store, path, source):
         return f"its output taken from {source.root}"
     _drop(store, file)
     return "dropped: the next realize runs it again"
 
 
-def _index(store: Store, finding: Finding, source: Store | None) -> str:
+def _index(repairing: _Repairing, finding: Finding) -> str:
     Path(finding.path).unlink(missing_ok=True)
     return "dropped: it is made again"
 
 
-_MEND: dict[str, Callable[[Store, Finding, Store | None], str | None]] = {
+def _root(repairing: _Repairing, finding: Finding) -> str | None:
+    for root, gone in lost_by(repairing.store):
+        if str(root_file(repairing.store, root)) == finding.path:
+            forget(repairing.store, root, gone)
+            return "the tag dropped" if root.kind == "tag" else "it keeps the others"
+    return None
+
+
+_MEND: dict[str, Callable[[_Repairing, Finding], str | None]] = {
     "index": _index,
     "lost": _lost,
     "misplaced": _misplaced,
     "object": _object,
     "record": _record,
+    "reference": _reference,
+    "root": _root,
     "status": _status,
 }
 """By the kind of a finding; of others nobody knows what to do."""

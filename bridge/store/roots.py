@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,12 +38,15 @@ __all__ = [
     "Root",
     "add_link",
     "delete_root",
+    "forget",
     "keep_plan",
     "object_at",
+    "root_file",
     "roots",
     "stale_links",
     "tag",
     "tagged",
+    "tags",
 ]
 
 Named = tuple[str, str]
@@ -215,6 +218,11 @@ def _check_name(name: str) -> None:
         raise StoreError(f"{name} could be the id of a realization", hint="take another name")
 
 
+def tags(store: Store) -> list[str]:
+    """The names of all tags, also those of the stores below."""
+    return sorted({name for layer in store.layers for name in _names(layer.roots / "tags")})
+
+
 def tagged(store: Store, name: str) -> Named | None:
     """The realization with this tag, whether or not it is still there."""
     if not _NAME.fullmatch(name):
@@ -283,6 +291,23 @@ def _read_plan(file: Path) -> dict[str, Any]:
         ) from error
     found: dict[str, Any] = value
     return found
+
+
+def forget(store: Store, root: Root, realizations: Collection[str]) -> None:
+    """Have a tag or a kept plan name these ids no longer: the tag goes, the plan keeps the others."""
+    file = root_file(store, root)
+    with disk_errors(f"the {root} can not be changed"):
+        if root.kind == "tag":
+            file.unlink(missing_ok=True)
+            return
+        value = _read_plan(file)
+        value["realizations"] = [one for one in value["realizations"] if one[1] not in realizations]
+        write_file(store, file, json.dumps(value, indent=1).encode() + b"\n")
+
+
+def root_file(store: Store, root: Root) -> Path:
+    """Where a tag or a kept plan is written down."""
+    return store.roots / _FOLDERS[root.kind] / root.name
 
 
 def _plans(store: Store) -> Iterator[Root]:

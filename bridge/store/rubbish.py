@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bridge.formats.store_path import base_name
 
-from .catalogue import Entry
 from .durable import dead_temporaries
 from .layout import Store
 from .locks import try_lock
@@ -71,21 +70,22 @@ def rubbish(of: Situation) -> Iterator[tuple[RubbishKind, Path]]:
     yield from (("cache", place) for place in _lost_indices(of))
 
 
-def _kept(of: Situation) -> Iterator[Entry]:
-    return map(of.graph.entries.__getitem__, of.needed.realizations)
+def _kept(of: Situation, name: str) -> Iterator[Any]:
+    """A field of the realizations that stay."""
+    return map(of.graph.entries.column(name).__getitem__, of.needed.realizations)
 
 
 def _lost_nix_roots(of: Situation) -> Iterator[Path]:
     """Links that keep, in the Nix store, what no realization has given."""
     places = list(of.store.roots.glob("nix-*"))
-    results = {base_name(path) for one in _kept(of) for path in one.outputs.values()} if places else set()
+    results = {base_name(path) for outputs in _kept(of, "outputs") for path in outputs.values()} if places else set()
     return (place for place in places if place.name[4:] not in results and place.name[4:] not in of.held)
 
 
 def _lost_indices(of: Situation) -> Iterator[Path]:
     """Indices of the records of derivations that have none."""
     places = list((of.store.root / "cache").glob("*.records"))
-    folders = {base_name(one.drv) for one in _kept(of)} if places else set()
+    folders = set(map(base_name, _kept(of, "drv"))) if places else set()
     return (place for place in places if place.stem not in folders)
 
 
@@ -94,7 +94,8 @@ def _spent_checkpoints(of: Situation) -> Iterator[Path]:
     places = list(of.store.checkpoints.iterdir())
     if not places:
         return
-    done = {f"{base_name(one.drv)}-{one.index}" for one in of.graph.entries if one.result == "done"}
+    listed = zip(*map(of.graph.entries.column, ("drv", "index", "result")), strict=True)
+    done = {f"{base_name(drv)}-{index}" for drv, index, result in listed if result == "done"}
     old = set(_old(of.store.checkpoints, of.older_than))
     for place in places:
         if place.name in done or place in old:

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from bridge.formats import nix32
 from bridge.formats.store_path import STORE_DIR, base_name, parse
 
-from .durable import disk_errors, write_file
+from .durable import disk_errors, to_lines, write_file
 from .errors import RecordError
 from .holds import hold, using
 from .layout import Store
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _ID_LENGTH = 16
-_VERSION = 1
+VERSION = 1
 
 Runner = Literal["python", "local", "nix", "fetch"]
 """What made a realization: a Python worker, the local builder, Nix, or our own fetcher."""
@@ -128,7 +128,7 @@ class Realization:
             "started": self.started,
             "stopped": self.stopped,
             "usage": dict(self.usage),
-            "version": _VERSION,
+            "version": VERSION,
         }
 
 
@@ -138,7 +138,7 @@ def _id(data: bytes) -> str:
 
 def _encode(realization: Realization) -> bytes:
     """The record."""
-    return json.dumps(realization.to_json(), indent=1, sort_keys=True).encode() + b"\n"
+    return to_lines(realization.to_json())
 
 
 def identity_of(realization: Realization) -> str:
@@ -176,9 +176,9 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
     """
     try:
         value = json.loads(data)
-        if value["version"] > _VERSION:
+        if value["version"] > VERSION:
             raise RecordError(
-                f"the record {where} is of version {value['version']}, and this nixbridge reads up to {_VERSION}",
+                f"the record {where} is of version {value['version']}, and this nixbridge reads up to {VERSION}",
                 hint="use a newer nixbridge for this store",
             )
         outputs = value["outputs"]
@@ -212,7 +212,7 @@ def read_realization(data: bytes, identity: str, where: str) -> Realization:
         raise RecordError(f"the record {where} is damaged: {error}", hint="run nixbridge verify") from error
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "adopted": (dict, NoneType),
     "attempts": (int,),
     "error": (dict, NoneType),
@@ -232,14 +232,20 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+RESULTS = frozenset(get_args(Result))
+RUNNERS = frozenset(get_args(Runner))
+FAILURE = frozenset(("file", "line", "message", "reason"))
+"""What a failed one says of its error."""
+
+
 def _check_kinds(value: Mapping[str, Any]) -> None:
     """Refuse a field of another kind than is ever written: others need not look."""
-    for name, kinds in _KINDS.items():
+    for name, kinds in KINDS.items():
         if type(value[name]) not in kinds:
             raise TypeError(f"{name} is {value[name]!r}")
-    if value["result"] not in get_args(Result) or value["runner"] not in get_args(Runner):
+    if value["result"] not in RESULTS or value["runner"] not in RUNNERS:
         raise ValueError(f"it is {value['result']!r} by {value['runner']!r}")
-    if value["result"] == "failed" and not {"file", "line", "message", "reason"} <= (value["error"] or {}).keys():
+    if value["result"] == "failed" and not (value["error"] or {}).keys() >= FAILURE:
         raise ValueError("it does not say what failed")
     if value["log"] is not None and ("/" in value["log"] or value["log"] in ("", ".", "..")):
         raise ValueError(f"log is {value['log']!r}, which is no name in logs/")

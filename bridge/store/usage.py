@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.formats.store_path import base_name
+from bridge.formats.store_path import STORE_DIR
 
-from .catalogue import Entry, no_cycle_search
+from .catalogue import no_cycle_search
 from .gc import preview
 from .layout import Store
 from .needs import Graph
 from .policy import Policy
 
 __all__ = ["Share", "Usage", "measure"]
+
+_PREFIX = len(f"{STORE_DIR}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +74,25 @@ def measure(
 def _measured(graph: Graph, each: bool, garbage: int) -> Usage:
     inventory = graph.inventory
     sizes = inventory.sizes
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for one in graph.entries:
-        groups.setdefault((one.id if each else one.stage, one.stage), []).append(one)
+    entries = graph.entries
+    groups: dict[tuple[str, str], list[int]] = {}
+    stages = entries.column("stage")
+    names = entries.column("id") if each else stages
+    for number, key in enumerate(zip(names, stages, strict=True)):
+        groups.setdefault(key, []).append(number)
+    outputs = entries.column("outputs")
     # How many groups need each object.
     users = [0] * len(sizes)
     closures = []
-    for members in groups.values():
-        rows = inventory.closure({base_name(path) for one in members for path in one.outputs.values()})
+    for numbers in groups.values():
+        rows = inventory.closure([path[_PREFIX:] for number in numbers for path in outputs[number].values()])
         closures.append(rows)
         for row in rows:
             users[row] += 1
     shares = []
-    for ((name, stage), members), rows in zip(groups.items(), closures, strict=True):
+    for ((name, stage), numbers), rows in zip(groups.items(), closures, strict=True):
         alone = sum(sizes[row] for row in rows if users[row] == 1)
-        shares.append(Share(name, stage, len(members), alone, sum(map(sizes.__getitem__, rows)) - alone))
+        shares.append(Share(name, stage, len(numbers), alone, sum(map(sizes.__getitem__, rows)) - alone))
     shares.sort(key=lambda one: (-one.alone - one.shared, one.name))
     rest = sum(size for size, count in zip(sizes, users, strict=True) if not count)
     return Usage(tuple(shares), sum(sizes), rest, garbage)

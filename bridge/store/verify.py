@@ -19,19 +19,33 @@ from bridge.formats.self_reference import hash_modulo
 from bridge.formats.store_path import STORE_DIR, content_path, hash_part, name_part, source_path
 
 from .canonical import wrong_status
+from .dangling import broken_references, lost_by
 from .durable import dead_temporaries
+from .errors import StoreError
 from .info import ObjectInfo, parse_info
 from .layout import Store
 from .optimise import finish_optimising, is_optimised_now
 from .records import wrong_index
 from .references import Scanner
+from .roots import root_file
 from .trace import is_genuine, read_realization
 
-__all__ = ["Finding", "Kind", "Report", "check_objects", "check_records", "verify", "wrong_address"]
+__all__ = [
+    "Finding",
+    "Kind",
+    "Report",
+    "check_objects",
+    "check_records",
+    "check_references",
+    "check_roots",
+    "verify",
+    "wrong_address",
+]
 
-Kind = Literal["object", "status", "record", "misplaced", "newer", "lost", "index", "stray"]
-"""What is wrong: an object or its info; modes or times only; a record that was changed, lies in another's folder, or is
-of a newer version; a record without its output; an index of records; what is no folder of the trace."""
+Kind = Literal["object", "status", "reference", "record", "misplaced", "newer", "lost", "root", "index", "stray"]
+"""What is wrong: an object or its info; modes or times only; an object that refers to one which is nowhere; a record
+that was changed, lies in another's folder, or is of a newer version; a record without its output; a tag or a plan that
+names no record; an index of records; what is no folder of the trace, or a plan that can not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,9 @@ def verify(
     """
     report = Report()
     check_objects(store, report, on_progress)
+    check_references(store, report, elsewhere)
     check_records(store, report, elsewhere)
+    check_roots(store, report)
     return report
 
 
@@ -104,6 +120,26 @@ def check_objects(store: Store, report: Report, on_progress: Callable[[int, int]
     registered = {name.removesuffix(".json") for name in names}
     report.rubbish += [str(store.objects / name) for name in sorted(set(os.listdir(store.objects)) - registered)]
     report.rubbish += map(str, dead_temporaries(store))
+
+
+def check_references(store: Store, report: Report, elsewhere: Callable[[str], bool] | None = None) -> None:
+    """Check that what objects refer to is there."""
+    for name, path in broken_references(store, elsewhere):
+        place = str(store.objects / name)
+        report.findings.append(Finding(place, f"it refers to {path}, which is not in the store", "reference", name))
+
+
+def check_roots(store: Store, report: Report) -> None:
+    """Check that what tags and kept plans name is there."""
+    try:
+        for root, gone in lost_by(store):
+            place = str(root_file(store, root))
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            report.findings.append(
+                Finding(place, f"the {root} names {gone[0]}{more}, which is gone", "root", root.name)
+            )
+    except StoreError as error:
+        report.findings.append(Finding(str(store.roots), f"{error}: {error.hint}", "stray"))
 
 
 def check_records(store: Store, report: Report, elsewhere: Callable[[str], bool] | None = None) -> None:
@@ -145,7 +181,7 @@ def _object(store: Store, name: str, report: Report) -> None:
     size = 0
     odd: list[tuple[str, str]] = []
 
-    def write(chunk: bytes) -> None:
+    def write(chunk: bytes | memoryview) -> None:
         nonlocal size
         size += len(chunk)
         digest.update(chunk)

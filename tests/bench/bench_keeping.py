@@ -19,6 +19,7 @@ from bridge.store.trace import Realization
 
 NIXBRIDGE = str(Path(sys.executable).with_name("nixbridge"))
 SRI = "sha256-" + "A" * 43 + "="
+HOST = {"machine": "x86_64", "packages": dict.fromkeys(("numpy", "torch", "PIL"), "1.2.3"), "python": "3.11.7"}
 COMMANDS = (
     ["gc", "--dry-run"],
     ["gc", "--dry-run", "--unrooted"],
@@ -27,7 +28,7 @@ COMMANDS = (
 )
 
 
-def fill(store: Store, count: int, each: int) -> None:
+def fill(store: Store, count: int, each: int, stages: int = 20) -> None:
     """Derivations with so many realizations each, all made from one source; written without syncing."""
     rng = random.Random(count)
 
@@ -40,14 +41,16 @@ def fill(store: Store, count: int, each: int) -> None:
 
     source = add("code", [], "code")
     for number in range(count // each):
-        stage = f"stage{number % 20}"
-        drv = add(f"{stage}.drv", [source], "Derive")
+        stage = f"stage{number % stages}"
+        config = f'("lr","0.{number}"),("name","{stage}"),("out","")'
+        text = f'Derive([("out","","r:sha256","")],[],["{source}"],"x","/bin/sh",[],[{config}])'
+        drv = add(f"{stage}.drv", [source], text)
         (store.trace / drv[11:]).mkdir()
         for index in range(each):
             started = 1.7e9 + rng.random() * 1e7
             metrics = {"accuracy": rng.random(), "loss": rng.random()}
             outputs = {"out": add(stage, [source], str(index))}
-            one = Realization(drv, outputs, stage, drv, "python", started, started + 9.5, metrics, {}, index)
+            one = Realization(drv, outputs, stage, drv, "python", started, started + 9.5, metrics, HOST, index)
             file = f"{store.trace}/{drv[11:]}/{nix32.encode(rng.randbytes(10))}.json"
             with open(file, "w") as opened:
                 json.dump(one.to_json(), opened, indent=1)

@@ -45,16 +45,17 @@ def in_terminal(
     env: Mapping[str, str],
     columns: int = 100,
     rows: int = 30,
-    type_when: tuple[str, bytes] | None = None,
+    type_when: Sequence[tuple[str, bytes]] = (),
 ) -> Session:
     """Run a command in a terminal of its own to its end.
 
     Parameters
     ----------
     type_when
-        Keys to be typed once, and the text on the screen upon which they are.
+        Keys to be typed, one after the other, and the text on the screen upon which each are.
     """
     session = Session(pyte.Screen(columns, rows))
+    to_type = list(type_when)
     stream = pyte.ByteStream(session.screen)
     child, terminal = pty.fork()
     if child == 0:
@@ -74,9 +75,11 @@ def in_terminal(
         session.raw += data
         stream.feed(data)
         session.frames.append(session.text)
-        if type_when is not None and type_when[0] in session.text:
-            os.write(terminal, type_when[1])
-            type_when = None
+        # What asks where the cursor is waits for the answer.
+        for _ in range(data.count(b"\x1b[6n")):
+            os.write(terminal, f"\x1b[{session.screen.cursor.y + 1};{session.screen.cursor.x + 1}R".encode())
+        if to_type and to_type[0][0] in session.text:
+            os.write(terminal, to_type.pop(0)[1])
     else:
         os.kill(child, signal.SIGKILL)
     session.status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -94,7 +94,7 @@ def test_an_ambiguous_id_is_told_with_all_that_begin_so(nixbridge: Command, real
         first = [one for one in ids if one[0] == "1"]
     done = nixbridge("log", first[0][0], status=1)
     assert all(one in done.stderr for one in first)
-    assert "write more of it" in done.stderr
+    assert "more of an id" in done.stderr
 
 
 def test_hostile_names_and_links_do_no_harm(nixbridge: Command, project: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_note_is_written_shown_and_removed(nixbridge: Command, realized: dict[
     assert "overfits" in nixbridge("history", "train").stdout
     nixbridge("note", name, "-", stdin="ünicode\n".encode())
     assert json.loads(nixbridge("note", name, "--json").stdout)["note"] == "ünicode"
-    nixbridge("note", name, "--remove")
+    nixbridge("note", name, "--delete")
     nixbridge("note", name, status=1)
     assert "note" not in nixbridge("ls").stdout.splitlines()[0]
 

@@ -77,7 +77,7 @@ def test_a_realization_goes_on_from_another(nixbridge: Command, stages: Path) ->
         (["--more", "train"], "'train' says no name and value"),
         (["--more", "train=0"], "'0' is no number of realizations"),
         (["--more", "other=1"], "other"),
-        (["--redo", "zzzz"], "'zzzz' is no realization, stage or path"),
+        (["--redo", "zzzz"], "'zzzz' is no realization, stage, tag or path"),
         (["--from", "train=zzzz"], "'zzzz' is no realization"),
         (["--resource", "gpu=many"], "'many' is no amount of a resource"),
     ],
@@ -153,6 +153,28 @@ def test_check_lets_nix_check_what_nix_built(nixbridge: Command, nix: Installati
     nixbridge("realize", "more.py", **env)
     assert nixbridge("check", "more.py:same", "--stage", "same", **env).stdout.endswith(": the same\n")
     assert "contents: x" in nixbridge("check", "more.py:other", "--stage", "other", status=1, **env).stdout
+    # Nix keeps the folder of such a build, and the other result.
+    temporary = project.parent / "temporary"
+    temporary.mkdir()
+    said = json.loads(
+        nixbridge("check", "more.py:other", "--json", status=1, **env | {"TMPDIR": str(temporary)}).stdout
+    )
+    assert [one["left"] for one in said] == [[]]
+    assert list(temporary.iterdir()) == []
+    assert not [path for path in nix.real_path("/nix/store/x").parent.iterdir() if path.name.endswith(".check")]
+
+
+def test_check_runs_stages_where_the_executor_says(nixbridge: Command, stages: Path, project: Path) -> None:
+    (project / "pool.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def make(max_workers):\n    open('made', 'w').close()\n    return ThreadPoolExecutor(max_workers)\n"
+    )
+    nixbridge("realize", "more.py:train")
+    said = nixbridge("check", "more.py:train", "--executor", "pool:make").stdout
+    assert said.endswith(": the same\n")
+    assert (project / "made").exists()
+    assert "clean" in nixbridge("verify").stdout
+    assert "there is no executor 'pol'" in nixbridge("check", "more.py:train", "--executor", "pol", status=1).stderr
 
 
 # -------------------------------------------------------------------------------------------- adopt
@@ -181,6 +203,9 @@ def test_one_realization_is_adopted_by_its_id(nixbridge: Command, stages: Path) 
     stages.write_text(STAGES.replace("def train", "def fit"))
     [made] = json.loads(nixbridge("adopt", old["id"], "more.py:fit", "--json").stdout)
     assert made["adopted"]["id"] == old["id"]
+    # Once more is no more.
+    again = json.loads(nixbridge("adopt", old["id"], "more.py:fit", "--json").stdout)
+    assert again == [made]
 
 
 def test_what_can_not_be_adopted_is_refused(nixbridge: Command, stages: Path) -> None:
@@ -188,5 +213,21 @@ def test_what_can_not_be_adopted_is_refused(nixbridge: Command, stages: Path) ->
     [old, _] = listed(nixbridge, "more.py:train")
     assert "already" in nixbridge("adopt", old["id"], "more.py:train", status=1).stderr
     assert "names 2 stages" in nixbridge("adopt", old["id"], "more.py", status=1).stderr
+    said = nixbridge("adopt", old["id"], "more.py:luck", status=1).stderr
+    assert f"{old['id']} lacks what the stage luck promises as x (a/x)" in said
     missing = f"/nix/store/{'0' * 32}-x.drv"
     assert f"there is no realization of {missing}" in nixbridge("adopt", missing, "more.py:luck", status=1).stderr
+
+
+def test_only_what_is_whole_and_there_is_adopted(nixbridge: Command, stages: Path, project: Path) -> None:
+    text = "from bridge import *\n@stage(on_error='keep')\ndef s(run, x=out('x')):\n    x.touch(); 1 / run.index\n"
+    stages.write_text(text)
+    nixbridge("realize", "more.py:s", status=1)
+    nixbridge("realize", "more.py:s")
+    stages.write_text(text.replace("def s", "def t"))
+    found = json.loads(nixbridge("ls", "--json").stdout)
+    failed, done = sorted(found, key=lambda one: str(one["index"]))
+    assert "is failed" in nixbridge("adopt", failed["id"], "more.py:t", status=1).stderr
+    for place in (project.parent / "store" / "store").glob("*-s"):
+        place.rename(project.parent / "away")
+    assert "is not there any more" in nixbridge("adopt", done["id"], "more.py:t", status=1).stderr

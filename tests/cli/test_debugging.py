@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import NIXBRIDGE, Command
+from .terminal import in_terminal
 
 FAILING = """
 from bridge import out, shell, stage
@@ -151,6 +152,49 @@ def test_a_python_prompt_on_a_terminal(
     terminal.expect("accepted train as")
     assert terminal.end() == 0
     assert "train" in nixbridge("ls").stdout
+
+
+def test_an_ipython_prompt_completes_what_is_walked_over(
+    project: Path, environment: dict[str, str], nixbridge: Command
+) -> None:
+    nixbridge("realize", "stages.py")
+    shown = in_terminal(
+        [str(NIXBRIDGE), "debug", "stages.py:train"],
+        cwd=project,
+        env=environment,
+        rows=50,
+        type_when=[
+            ("In [1]:", b"call()\r"),
+            ("In [2]:", b"from bridge import walk; r = walk('report')[0]\r"),
+            # One name begins so, and is completed; of the next all are shown.
+            ("In [3]:", b"r.inp\t"),
+            ("In [3]: r.inputs", b".mo\t"),
+            ("In [3]: r.inputs.model", b".config.\t"),
+            (".setdefault", b"scale * 21\r"),
+            ("Out[3]: 42.0", b"sorted(run.metrics)\r"),
+            ("['score']", b"accept()\r"),
+            ("In [6]:", b"exit\r"),
+        ],
+    )
+    assert shown.status == 0, shown.text
+    assert "accepted train as" in shown.text
+    assert ".scale" in shown.frame_with("In [3]: r.inputs.model.config.", ".setdefault")
+    assert nixbridge("ls", "train").stdout.count(" train ") == 4
+
+
+def test_leaving_ipython_asks_and_control_d_is_a_no(
+    project: Path, environment: dict[str, str], nixbridge: Command
+) -> None:
+    shown = in_terminal(
+        [str(NIXBRIDGE), "debug", "stages.py:train"],
+        cwd=project,
+        env=environment,
+        rows=50,
+        type_when=[("In [1]:", b"call()\r"), ("In [2]:", b"\x04"), ("accept the result", b"\x04")],
+    )
+    assert shown.status == 0, shown.text
+    assert "cancelled train: nothing is recorded" in shown.text
+    assert "train" not in nixbridge("ls").stdout
 
 
 def test_a_shell_on_a_terminal(project: Path, environment: dict[str, str], nixbridge: Command) -> None:

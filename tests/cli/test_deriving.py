@@ -20,7 +20,7 @@ def test_instantiate_writes_the_derivations_into_the_store(nixbridge: Command, t
     file = tmp_path / "store" / "store" / path.removeprefix("/nix/store/")
     assert file.read_bytes().startswith(b"Derive(")
     assert nixbridge("derivation", "show", "stages.py:report", "--aterm").stdout == file.read_text()
-    assert "4 objects" not in nixbridge("verify").stdout
+    # With what they use: a valid object's closure is valid.
     assert "clean" in nixbridge("verify").stdout
 
 

@@ -92,9 +92,10 @@ def test_rm_takes_no_stages_name_for_its_newest_realization(nixbridge: Command, 
     listed = json.loads(nixbridge("ls", "--json").stdout)
     assert len(listed) == 5
     report = next(one["id"] for one in listed if one["stage"] == "report")
-    # A tag may be called as a stage is: then it is the tag.
+    # A tag may be called as a stage is: then one says which of them.
     nixbridge("tag", "train", report)
-    nixbridge("rm", "train", "--force")
+    assert "@train" in nixbridge("rm", "train", "--force", status=1).stderr
+    nixbridge("rm", "@train", "--force")
     assert report not in nixbridge("ls").stdout
     assert len(json.loads(nixbridge("ls", "--json").stdout)) == 4
 

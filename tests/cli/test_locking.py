@@ -133,7 +133,7 @@ def test_without_a_cache_what_is_not_here_is_named(nixbridge: Command, tmp_path:
 def test_a_cache_with_another_content_is_refused(nixbridge: Command, tmp_path: Path) -> None:
     nixbridge("realize", "stages.py:train")
     cache = tmp_path / "cache"
-    nixbridge("push-cache", str(cache), "stages.py:train", "stages.py:clean", "--compression", "none")
+    nixbridge("push-cache", str(cache), "stages.py:train", "stages.py:clean", "--compress", "none")
     nixbridge("lock", "stages.py:train", "--cache", cache.as_uri())
     for file in (cache / "nar").iterdir():
         file.write_bytes(file.read_bytes().replace(b".", b","))
@@ -204,10 +204,10 @@ def test_push_cache_takes_ids_and_pushes_nothing_twice(nixbridge: Command, tmp_p
 
 def test_push_cache_says_what_is_wrong(nixbridge: Command, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
-    assert "is not realized" in nixbridge("push-cache", cache, "stages.py:train", status=1).stderr
+    assert "not realized: train" in nixbridge("push-cache", cache, "stages.py:train", status=1).stderr
     assert "no realization" in nixbridge("push-cache", cache, "zzzz", status=1).stderr
     nixbridge("realize", "stages.py:train")
-    said = nixbridge("push-cache", cache, "stages.py:train", "--compression", "lz4", status=1).stderr
+    said = nixbridge("push-cache", cache, "stages.py:train", "--compress", "lz4", status=1).stderr
     assert "there is no compression 'lz4'" in said
     missing = nixbridge("push-cache", cache, "stages.py:train", "--secret-key-file", "no", status=1).stderr
     assert "the secret key no can not be read" in missing

@@ -102,7 +102,7 @@ def test_at_the_end_the_tree_is_gone_and_what_was_made_stays(project: Path, envi
 
 
 def test_ctrl_c_leaves_a_terminal_that_can_be_used(project: Path, environ: dict[str, str]) -> None:
-    shown = realize(project, environ, type_when=("inner-1", b"\x03"))
+    shown = realize(project, environ, type_when=[("inner-1", b"\x03")])
     assert shown.status == 130
     assert b"\x1b[?25l" in shown.raw
     assert not shown.screen.cursor.hidden

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from bridge.store.objects import remove_tree
+
 from .conftest import NIXBRIDGE, Command
 
 
@@ -52,8 +54,38 @@ def test_a_comment_rebuilds_nothing_and_a_helper_does(nixbridge: Command, projec
     file.write_text(file.read_text().replace("random.random() * scale", "random.random() + scale"))
     assert nixbridge("realize", "stages.py:report", "--dry-run").stdout.splitlines() == [
         "would run train (3 realizations)",
-        "would run report",
+        "may run report: it depends on what comes of train",
     ]
+
+
+def test_a_dry_run_says_just_what_is_missing(nixbridge: Command, project: Path) -> None:
+    def dry() -> list[str]:
+        return nixbridge("realize", "stages.py:report", "--dry-run", "--builder", "local").stdout.splitlines()
+
+    assert dry() == ["would run clean", "would run train (3 realizations)", "would run report"]
+    nixbridge("realize", "stages.py:report", "--builder", "local")
+    assert "to run" not in nixbridge("show", "stages.py", "--builder", "local").stdout
+    [clean] = nixbridge("path", "stages.py:clean", "--builder", "local").stdout.split()
+    remove_tree(Path(clean))
+    # Its path is known before it is built again, and so is what was made from it.
+    assert dry() == ["would run clean"]
+    shown = nixbridge("show", "stages.py", "--builder", "local").stdout.splitlines()
+    assert shown[0].split()[:5] == ["stage", "kind", "have", "to", "run"]
+    assert [line.split()[2:4] for line in shown[2:]] == [["0", "1"], ["3", "best('score')"], ["1", "only()"]]
+    done = nixbridge("realize", "stages.py:report", "--builder", "local").stderr
+    assert [line for line in done.splitlines() if "running" in line] == ["clean[1] running (local)"]
+    assert dry() == []
+
+
+def test_a_dry_run_says_what_depends_on_what_comes_of_others(nixbridge: Command) -> None:
+    nixbridge("realize", "stages.py:report", "--builder", "local")
+    arguments = ["realize", "stages.py:report", "--dry-run", "--builder", "local", "--rebuild", "train"]
+    assert nixbridge(*arguments).stdout.splitlines() == [
+        "would run train (3 realizations)",
+        "may run report: it depends on what comes of train",
+    ]
+    stages = json.loads(nixbridge(*arguments, "--json").stdout)["stages"]
+    assert {one["stage"]: one["waitsFor"] for one in stages if one["missing"]} == {"train": [], "report": ["train"]}
 
 
 def test_dry_run_changes_nothing(nixbridge: Command, tmp_path: Path) -> None:

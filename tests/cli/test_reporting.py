@@ -121,7 +121,7 @@ def serving(project: Path, environment: dict[str, str], *arguments: str) -> Iter
             yield line
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            assert process.wait(20) == 0
             assert b"Traceback" not in process.stderr.read()
 
 

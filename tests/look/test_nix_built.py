@@ -63,16 +63,20 @@ def test_why_says_that_the_local_builders_results_do_not_count_where_nix_builds(
 
     outcome = realize(plan, store, nix=nix, options=DRY)
     found = why(plan, outcome, Ground(store, nix))
-    [cause] = causes(plan, found)
-    assert (cause.node.label, cause.reason) == ("clean", "builder")
-    assert cause.last is not None
-    assert cause.text == f"there is only {cause.last.id} of the local builder, and Nix builds it now"
-    said = {node.label: one for node, one in found.items()}
-    assert list(said) == ["report", "train", "clean"]
     # Nix knows the path of `clean` before it builds it, and it is the one that `train` was given.
-    assert said["train"].reason == "input"
-    assert said["train"].text.startswith("it waits for clean; ")
-    assert not said["train"].stage.own
+    assert [(one.node.label, one.reason) for one in causes(plan, found)] == [
+        ("clean", "builder"),
+        ("report", "builder"),
+    ]
+    for cause in causes(plan, found):
+        assert cause.last is not None
+        assert cause.text == f"there is only {cause.last.id} of the local builder, and Nix builds it now"
+    assert {node.label: count for node, count in outcome.pending.items()} == {"clean": 1, "report": 1}
+    assert [node.label for node in outcome.choices if node.source is None] == ["train"]
+    before = Ground(store, nix).entries()
+    realize(plan, store, nix=nix)
+    made = [one for one in Ground(store, nix).entries() if one not in before]
+    assert [(one.stage, one.runner) for one in made] == [("clean", "nix"), ("report", "nix")]
 
 
 def test_what_waits_for_the_same_path_counts_when_nix_has_built_it(
@@ -127,4 +131,20 @@ def test_why_says_that_nix_has_collected_a_result(stages: ModuleType, store: Sto
     nix.run([nix.program("nix-store"), "--delete", "--ignore-liveness", one.outputs["out"]]).check_returncode()
     found = asked(plan, store, nix, DRY)["clean"]
     assert found.reason == "gone"
-    assert f"the bytes of {one.id} are gone" in found.text
+    assert found.text == f"the bytes of {one.id} are gone"
+
+
+def test_a_rebuild_by_nix_is_all_that_is_missing_where_only_its_result_is_gone(
+    stages: ModuleType, store: Store, nix: Installation
+) -> None:
+    plan = instantiate([stages.report])
+    realize(plan, store, nix=nix)
+    before = Ground(store, nix).entries()
+    [clean] = [one.outputs["out"] for one in before if one.stage == "clean"]
+    nix.run([nix.program("nix-store"), "--delete", "--ignore-liveness", clean]).check_returncode()
+    outcome = realize(plan, store, nix=nix, options=DRY)
+    assert {node.label: count for node, count in outcome.pending.items()} == {"clean": 1}
+    said = {node.label: one.reason for node, one in why(plan, outcome, Ground(store, nix)).items()}
+    assert said == {"report": "realized", "clean": "gone"}
+    realize(plan, store, nix=nix)
+    assert [one.stage for one in Ground(store, nix).entries() if one not in before] == ["clean"]

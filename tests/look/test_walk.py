@@ -233,7 +233,7 @@ def test_a_reference_that_names_nothing_says_what_is_near(
 def test_an_ambiguous_beginning_is_refused(results: Results, store: Store) -> None:
     ids = [one.id for one in walk("train", store, nix=None)]
     # All ids begin with 0 or 1: they are 16 digits of 256 bits.
-    with pytest.raises(TargetError, match="realizations have ids that begin with"):
+    with pytest.raises(TargetError, match=r"'[01]' may mean [0-9]+ things"):
         walk(max("01", key=lambda digit: sum(one.startswith(digit) for one in ids)), store, nix=None)
 
 
@@ -277,6 +277,24 @@ def test_ipython_completes_names(results: Results) -> None:
     assert {"one.model", "one.metrics", "one.inputs"} <= completed("one.")
     assert "config.rate" in completed("config.")
     assert any(one.startswith('one["model') for one in completed('one["mo'))
+
+
+def test_ipython_completes_at_any_depth(results: Results, store: Store) -> None:
+    completer = pytest.importorskip("IPython.core.completer")
+    walk("report", store, nix=None)
+    shell = completer.IPCompleter(namespace={"r": results}, use_jedi=False)
+    shell.use_jedi = False
+
+    def completed(text: str) -> set[str]:
+        with completer.provisionalcompleter():
+            return {text[: one.start] + one.text for one in shell.completions(text, len(text))}
+
+    assert "r.report.inputs.model" in completed("r.report.inputs.mo")
+    assert "r.report.inputs.model.config.rate" in completed("r.report.inputs.model.config.ra")
+    assert "r.train[0].users.report" in completed("r.train[0].users.re")
+    assert "r.train.users.report.page" in completed("r.train.users.report.pa")
+    # What may do something is not called for a completion.
+    assert completed("r.train.model.unlink().st") == set()
 
 
 def test_ipython_shows_html_and_text(results: Results) -> None:

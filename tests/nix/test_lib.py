@@ -156,7 +156,7 @@ def test_a_cache_with_another_content_is_refused_by_nix(
 ) -> None:
     folder, url = served
     nixbridge("realize", "stages.py:train")
-    nixbridge("push-cache", str(folder), "stages.py:train", "stages.py:clean", "--compression", "none")
+    nixbridge("push-cache", str(folder), "stages.py:train", "stages.py:clean", "--compress", "none")
     nixbridge("lock", "stages.py:train", "--cache", url)
     for file in (folder / "nar").iterdir():
         file.write_bytes(file.read_bytes().replace(b"model 1", b"model 9"))

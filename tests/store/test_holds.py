@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from bridge.store.gc import collect
-from bridge.store.holds import collecting, held_paths, hold, release
+from bridge.store.holds import collecting, held_paths, hold, release, using
 from bridge.store.layout import Store
 from bridge.store.policy import Policy
 from bridge.store.trace import Realization, realizations, record
@@ -30,6 +33,39 @@ def test_what_is_held_is_seen_until_it_is_released(store: Store) -> None:
     release()
     assert held(store) == set()
     assert list(store.locks.glob("*.holds")) == []
+
+
+def is_free(store: Store) -> bool:
+    """Whether `gc` could begin."""
+    with (store.locks / "gc").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_who_looks_keeps_no_other_thread_from_holding_and_the_last_one_lets_gc_in(store: Store) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with using(store):
+            inside.set()
+            leave.wait(10)
+
+    with ThreadPoolExecutor(2) as threads:
+        with using(store):
+            other = threads.submit(look)
+            assert inside.wait(10)
+            threads.submit(hold, store, [f"/nix/store/{'0' * 32}-a"]).result(10)
+            assert not is_free(store)
+        assert not is_free(store)
+        leave.set()
+        other.result(10)
+    assert is_free(store)
+    with collecting(store):
+        assert held_paths(store)[0] == {f"{'0' * 32}-a"}
+    release()
 
 
 def test_a_child_holds_nothing_and_takes_nothing_from_its_parent(store: Store) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def settle() -> None:
 
 
 def cache(store: Store) -> Path:
-    return store.root / "cache" / "objects.json"
+    return store.root / "cache" / "objects.columns"
 
 
 def test_it_holds_what_is_there_and_follows_each_change(store: Store) -> None:
@@ -83,27 +82,21 @@ def test_an_exact_one_sees_a_file_that_was_written_in_place(store: Store) -> Non
     assert shown(take_inventory(store, exact=True))[base_name(path)] == (12345, [])
 
 
-def valid(body: bytes) -> bytes:
-    return b"objects 2 %d\n%s" % (zlib.crc32(body), body)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         lambda data: b"",
         lambda data: data[:-1],
+        lambda data: data + b"\n",
         lambda data: data.replace(b'"', b"'", 1),
         lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
-        lambda data: valid(b"[]"),
-        lambda data: valid(b"{}"),
-        lambda data: valid(b"[" * 100_000),
-        lambda data: valid(b"null"),
         lambda data: b"\xff" * 100,
     ],
 )
 def test_a_damaged_cache_is_made_again(store: Store, damage: Callable[[bytes], bytes]) -> None:
     chain(store)
     take_inventory(store)
+    cache(store).chmod(0o644)
     cache(store).write_bytes(damage(cache(store).read_bytes()))
     assert shown(take_inventory(store)) == on_disk(store)
 

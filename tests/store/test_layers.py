@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.store import listing
 from bridge.store.catalogue import entries, near_ids
 from bridge.store.drop import drop
 from bridge.store.errors import RecordError, StoreError
@@ -124,9 +125,12 @@ def test_records_of_several_stores_read_as_those_of_one(tmp_path_factory, made) 
     assert entries(layered) == entries(together)
 
 
-def test_the_catalogue_of_a_lower_store_is_kept_in_one_s_own(store: Store, below: Store) -> None:
+def test_the_catalogue_of_a_lower_store_is_kept_in_one_s_own(
+    store: Store, below: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_FEW", 0)
     assert len(entries(store)) == 2
-    assert len(list((store.root / "cache").glob("catalogue-*-*.sqlite"))) == 1
+    assert len(list((store.root / "cache").glob("catalogue-*.columns"))) == 1
     (folder,) = below.trace.iterdir()
     for file in folder.iterdir():
         file.unlink()

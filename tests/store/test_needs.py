@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.formats.store_path import base_name
+from bridge.store.catalogue import Catalogue
 from bridge.store.gc import load_graph
 from bridge.store.layout import Store
 from bridge.store.needs import Graph
@@ -111,6 +112,6 @@ def test_those_that_went_on_from_each_other_end(store: Store) -> None:
     graph = load_graph(store)
     # No record can name one that names it; a damaged store may.
     first, second = (replace(one, previous=other.id) for one, other in (graph.entries, graph.entries[::-1]))
-    looped = Graph([first, second], graph.inventory)
+    looped = Graph(Catalogue.of([first, second]), graph.inventory)
     assert len(looped.needed([0], []).realizations) == 2
     assert {clean.id, train.id} == {first.id, second.id}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.formats import nix32
 from bridge.formats.store_path import base_name
-from bridge.store.catalogue import Entry
+from bridge.store.catalogue import Catalogue, Entry
 from bridge.store.errors import StoreError
 from bridge.store.gc import wanted_by
 from bridge.store.inventory import Inventory
@@ -67,7 +67,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     rows = {name: row for row, name in enumerate(names)}
     found = [[rows[base_name(one)] for one in paths] for paths in references.values()]
     sizes = [draw(st.integers(0, 9)) for _ in names]
-    return Graph(entries, Inventory(names, rows, sizes, found))
+    return Graph(Catalogue.of(entries), Inventory(names, rows, sizes, found))
 
 
 policies = st.builds(
@@ -143,29 +143,31 @@ def test_max_size_takes_the_fewest_oldest_that_will_do(graph: Graph, limit: int)
 
 def test_the_best_stay_and_of_equals_the_oldest() -> None:
     entries = [entry(number) for number in range(6)]
-    assert droppable(Policy(keep_best=(Best(3, "score"),)), entries, NOW) == [0, 3, 4]
-    assert droppable(Policy(keep_best=(Best(1, "score", lowest=True),)), entries, NOW) == [1, 2, 3, 4, 5]
+    assert droppable(Policy(keep_best=(Best(3, "score"),)), Catalogue.of(entries), NOW) == [0, 3, 4]
+    assert droppable(Policy(keep_best=(Best(1, "score", lowest=True),)), Catalogue.of(entries), NOW) == [1, 2, 3, 4, 5]
     both = Policy(keep_last=1, keep_best=(Best(1, "score"),))
-    assert droppable(both, entries, NOW) == [0, 1, 3, 4]
+    assert droppable(both, Catalogue.of(entries), NOW) == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("value", [math.nan, None, "high", [1], True])
 def test_a_metric_that_is_no_number_is_never_the_best_but_a_truth_is_one(value: object) -> None:
     entries = [entry(0, metrics={"score": -1.0}), entry(1, metrics={"score": value})]
-    assert droppable(Policy(keep_best=(Best(1, "score"),)), entries, NOW) == ([0] if value is True else [1])
+    assert droppable(Policy(keep_best=(Best(1, "score"),)), Catalogue.of(entries), NOW) == (
+        [0] if value is True else [1]
+    )
 
 
 def test_a_failed_run_is_none_of_the_last_or_best() -> None:
     entries = [entry(0), entry(1, result="failed", metrics={"score": 9.0})]
-    assert droppable(Policy(keep_last=1), entries, NOW) == [1]
-    assert droppable(Policy(keep_best=(Best(1, "score"),)), entries, NOW) == [1]
+    assert droppable(Policy(keep_last=1), Catalogue.of(entries), NOW) == [1]
+    assert droppable(Policy(keep_best=(Best(1, "score"),)), Catalogue.of(entries), NOW) == [1]
 
 
 def test_age_and_stage_say_which_may_go_at_all() -> None:
     entries = [entry(1, "a"), entry(2, "b"), entry(999, "a")]
-    assert droppable(Policy(older_than=500), entries, NOW) == [0, 1]
-    assert droppable(Policy(older_than=500, stage="a"), entries, NOW) == [0]
-    assert droppable(Policy(unrooted=True, stage="b"), entries, NOW) == [1]
+    assert droppable(Policy(older_than=500), Catalogue.of(entries), NOW) == [0, 1]
+    assert droppable(Policy(older_than=500, stage="a"), Catalogue.of(entries), NOW) == [0]
+    assert droppable(Policy(unrooted=True, stage="b"), Catalogue.of(entries), NOW) == [1]
 
 
 @pytest.mark.parametrize(
@@ -213,5 +215,5 @@ def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, str]) -> None
 
 def test_keep_best_drops_nothing_of_a_stage_that_logs_no_such_metric() -> None:
     found = [entry(number) for number in range(3)] + [entry(3, "report", metrics={}), entry(4, "report", metrics={})]
-    assert droppable(Policy(keep_best=(Best(1, "score"),)), found, NOW) == [0, 1]
-    assert droppable(Policy(keep_best=(Best(1, "score"),), keep_last=1), found, NOW) == [0, 1, 3]
+    assert droppable(Policy(keep_best=(Best(1, "score"),)), Catalogue.of(found), NOW) == [0, 1]
+    assert droppable(Policy(keep_best=(Best(1, "score"),), keep_last=1), Catalogue.of(found), NOW) == [0, 1, 3]

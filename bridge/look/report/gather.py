@@ -18,7 +18,7 @@ from bridge.look.ground import Ground
 from bridge.look.history import used_ids
 from bridge.look.kinds import KINDS
 from bridge.look.parts import Parts
-from bridge.realize.choosing import matcher_of, resolved_of
+from bridge.realize.choosing import matcher_of
 from bridge.realize.engine import Outcome
 from bridge.realize.matchers.step import shown
 from bridge.stages.plan import Node, Plan
@@ -92,11 +92,9 @@ def page_of_plan(
 
 
 def _resolved(node: Node, outcome: Outcome) -> list[str]:
-    """The resolved derivations of a node; none where its inputs are not chosen yet."""
-    if node.source is not None or (node.waits and any(used not in outcome.choices for used in node.inputs)):
-        return []
+    """The resolved derivations of a node; none where nobody knows yet what its inputs will be."""
     choice = outcome.choices.get(node)
-    return [one.path for one in (resolved_of(node, outcome.choices) if choice is None else choice.resolved)]
+    return [one.path for one in (outcome.resolved.get(node, ()) if choice is None else choice.resolved)]
 
 
 def _states(

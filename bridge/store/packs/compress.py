@@ -1,7 +1,8 @@
-"""Compression around a pack: xz, and zstd where Python has it (3.14)."""
+"""Compression around a pack: xz, and zstd where Python has it: from 3.14 on, or by the extra `zstd`."""
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 from collections.abc import Callable
 from importlib import import_module
@@ -29,10 +30,10 @@ class _Compressor(Protocol):
 
 
 def _zstd() -> Any:
-    try:
-        return import_module("compression.zstd")
-    except ImportError:
-        raise PackError("this Python has no zstd", hint="use Python 3.14 or later, or xz") from None
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return import_module(name)
+    raise PackError("this Python has no zstd", hint="pip install 'nixbridge[zstd]', or use xz")
 
 
 def compressor(kind: str) -> _Compressor | None:

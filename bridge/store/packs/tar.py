@@ -93,6 +93,9 @@ class Reader:
         try:
             found = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError, ValueError) as error:
+            if self.position == _BLOCK:
+                hint = "nixbridge pack writes one; of a binary cache or an archive, nix copy and nixbridge nar unpack"
+                raise PackError(f"its beginning is no member of a tar: {error}", hint=hint) from None
             raise PackError(f"at byte {self.position - _BLOCK} there is no member of a tar: {error}") from None
         name = found.name
         if found.type != tarfile.REGTYPE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,7 +90,7 @@ def files_of(store: Store) -> dict[str, bytes]:
 # --------------------------------------------------------------------------------------- and back
 
 
-@pytest.mark.parametrize("compression", ["none", "xz"])
+@pytest.mark.parametrize("compression", ["none", "xz", "zstd"])
 def test_what_is_packed_comes_out_the_same_in_another_store(store: Store, other: Store, compression: str) -> None:
     contents = gather(store, [fill(store)])
     assert [one.info.path[44:] for one in contents.objects] == ["data", "model"]
@@ -98,6 +99,31 @@ def test_what_is_packed_comes_out_the_same_in_another_store(store: Store, other:
     assert len(found.new_records) == 1
     assert files_of(other) == files_of(store)
     assert_clean(other)
+
+
+@pytest.mark.parametrize("program", ["xz", "zstd"])
+def test_a_compressed_pack_is_what_any_program_reads_and_writes(store: Store, other: Store, program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    contents = gather(store, [fill(store)])
+    plain = packed(store, contents)
+    read = subprocess.run([program, "-dc"], input=packed(store, contents, program), capture_output=True, check=True)
+    assert read.stdout == plain
+    written = subprocess.run([program, "-c"], input=plain, capture_output=True, check=True).stdout
+    assert written[:4] != plain[:4]
+    take(other, written)
+    assert files_of(other) == files_of(store)
+
+
+def test_without_zstd_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, store: Store, other: Store) -> None:
+    data = packed(store, gather(store, [fill(store)]), "zstd")
+    for name in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for wanting in (lambda: take(other, data), lambda: packed(store, gather(store, []), "zstd")):
+        with pytest.raises(PackError, match="no zstd") as raised:
+            wanting()
+        assert "nixbridge[zstd]" in (raised.value.hint or "")
+    assert_empty(other)
 
 
 def test_the_same_content_gives_the_same_bytes(store: Store, other: Store) -> None:
@@ -417,6 +443,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no tar at all": (b"x" * 4096, "no member of a tar"),
     "nothing": (b"", "cut short"),
     "xz that is none": (b"\xfd7zXZ\0" + b"x" * 100, "compression is damaged"),
+    "zstd that is none": (b"\x28\xb5\x2f\xfd" + b"\xff" * 100, "compression is damaged"),
+    # Its header asks for a window of 2 GiB.
+    "zstd that takes all memory": (b"\x28\xb5\x2f\xfd\x00\xa8" + bytes(100), "compression is damaged"),
 }
 
 
@@ -454,8 +483,9 @@ def test_a_member_that_is_no_plain_file_of_a_pack_is_refused(
     assert_empty(other)
 
 
-def test_a_compressed_pack_with_something_behind_it_is_refused(store: Store, other: Store) -> None:
-    data = packed(store, gather(store, [fill(store)]), "xz")
+@pytest.mark.parametrize("compression", ["xz", "zstd"])
+def test_a_compressed_pack_with_something_behind_it_is_refused(store: Store, other: Store, compression: str) -> None:
+    data = packed(store, gather(store, [fill(store)]), compression)
     for wrong in (data + b"x", data + data):
         with pytest.raises(PackError, match="behind its end"):
             take(other, wrong)
