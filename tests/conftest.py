@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,13 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a folder with a store in it, whose folders are read-only."""
-    for place, _, _ in os.walk(folder):
-        os.chmod(place, 0o700)
     for _ in range(20):
+        for place, _, _ in os.walk(folder):
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(place, 0o700)
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-        # A daemon that was told to end may still write.
+        # A daemon that was told to end may still write and delete.
         time.sleep(0.1)
 
 
