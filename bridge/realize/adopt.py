@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -75,4 +76,9 @@ def _check(places: Places, node: Node, resolved: Instantiated, one: Realization)
 
 
 def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A number without a name, as in containers.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -33,7 +33,7 @@ from .errors import BuildError, PromiseError
 from .events import Note, Phase
 from .failed import keep
 from .following import follow
-from .kept import described, keeps, lay_failure, never_kept
+from .kept import described, keeps, lay_failure, move, never_kept
 from .limits import exceeded, limited
 from .retry import tried
 from .task import Context, Task, how_it_ended, log_tail, work_folder
@@ -131,10 +131,10 @@ def _keep(context: Context, task: Task, folder: Path, log: Path, error: BuildErr
     whole = temporary(context.store)
     with disk_errors(f"{whole} can not be written"):
         (whole / "outputs").mkdir(parents=True)
-        os.rename(folder, whole / "work")
+        move(folder, whole / "work")
         for name, path in scratch.items():
             if os.path.lexists(context.store.real_path(path)):
-                os.rename(context.store.real_path(path), whole / "outputs" / name)
+                move(context.store.real_path(path), whole / "outputs" / name)
 
     def entry(kept: Path) -> dict[str, Any]:
         own = {path: kept / "outputs" / name for name, path in scratch.items()}
@@ -250,7 +250,10 @@ def _run(context: Context, task: Task, work: Path, log: Path, scratch: dict[str,
     context.check()
     if status:
         tail = log_tail(log)
-        said, reason = exceeded(policy, status, timed_out, tail) or (how_it_ended(status), "failed")
+        said, reason = exceeded(policy, status, timed_out, tail) or (
+            how_it_ended(status),
+            "killed" if status < 0 else "failed",
+        )
         raise BuildError(
             f"the builder of the stage {name} {said}",
             stage=name,
@@ -273,6 +276,7 @@ def check_outputs(task: Task, scratch: dict[str, str], own: dict[str, Path], log
                 f"the stage {stage.name} did not write {what}",
                 stage=stage.name,
                 log_tail=log_tail(log),
+                reason="promise",
                 hint=f"the whole log: {log}",
                 file=stage.place.file,
                 line=stage.place.line,

@@ -41,8 +41,8 @@ __all__ = ["KEPT", "NixBuilder"]
 
 _IGNORED = re.compile(r"ignoring the (?:client|user)-specified setting '([^']+)'")
 KEPT = re.compile(r"""keeping build directory (['"])(.+)\1""")
-_NOT_NIXS = {"retries": 0, "cpu_time": None, "memory": None}
-"""What of a stage's policy Nix does not hold, and what says that nothing is asked for."""
+_NOT_NIXS = ("retries", "cpu_time", "memory", "environ")
+"""What of a stage's policy Nix does not hold."""
 _TIMED_OUT = re.compile(r"timed out after \d+ seconds")
 
 
@@ -313,7 +313,7 @@ class NixBuilder:
 
     def _say_what_is_not_held(self, node: Node) -> None:
         """Tell once of a stage what of its policy Nix has nothing for."""
-        lost = [name for name in _NOT_NIXS if getattr(node.stage.policy, name) != _NOT_NIXS[name]]
+        lost = [name for name in _NOT_NIXS if getattr(node.stage.policy, name)]
         if lost and node not in self._told:
             self.context.report(Note(f"Nix builds {node.name}, and has no {', '.join(lost)}: the local builder has"))
         if node.stage.policy.on_error == "keep" and node not in self._told:

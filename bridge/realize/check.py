@@ -121,7 +121,7 @@ def _again(
         add_texts(store, [(resolved.path, resolved.aterm, tuple(sorted(derivation_references(resolved.derivation))))])
         there = replace(context, store=store, places=Places(context.store, context.places.nix))
         made = run_python(there, executor, task) if realization.runner == "python" else build_local(there, task)
-        if made.result != "done":
+        if made.result == "failed" != realization.result:
             raise BuildError(
                 f"the stage {made.stage} fails this time: {(made.error or {}).get('message')}", stage=made.stage
             )

@@ -33,6 +33,7 @@ from .matchers import (
     only,
     refusals,
     shown,
+    takes_many,
     visible,
 )
 from .places import Places
@@ -120,7 +121,7 @@ def expected_of(node: Node, resolved: Sequence[Instantiated]) -> Expected | None
         if len(known) < len(outputs):
             return None
         found.append(known)
-    return Expected(tuple(found), many=node.mapped is not None)
+    return Expected(tuple(found), many=node.mapped is not None or takes_many(matcher_of(node), ()))
 
 
 @dataclass(frozen=True, slots=True)

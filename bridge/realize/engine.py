@@ -14,7 +14,7 @@ import queue
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +231,7 @@ class _Engine:
         store = self._context.store
         while self._ready:
             until = time.monotonic() + _MOMENT
-            # A dry run holds nothing, and leaves the store as it is.
+            # A dry run leaves the store as it is.
             with contextlib.nullcontext() if self._options.dry_run else using(store):
                 while self._ready and time.monotonic() < until:
                     self._guard(self._ready.popleft())
@@ -295,7 +295,7 @@ class _Engine:
         if pinned is None:
             return False
         candidates = {one.id: one for found in self._look_at(node, resolved) for one in found.candidates}
-        self._to_hold += [path for one in candidates.values() for path in one.outputs.values()]
+        self._keep_from_gc(candidates.values())
         gone = [identity for identity in pinned.ids if identity not in candidates]
         if gone and node.stage.policy.deterministic:
             return False
@@ -377,11 +377,15 @@ class _Engine:
         chosen = [one for each in found for one in apply(matcher, each.candidates) or []]
         candidates = [one for each in found for one in each.candidates]
         many = node.mapped is not None or takes_many(matcher, chosen)
-        if not self._options.dry_run:
-            self._to_hold += [path for one in chosen for path in one.outputs.values()]
+        self._keep_from_gc(chosen)
         self._report(Chosen(node, matcher, candidates, chosen))
         resolved = tuple(one.resolved for one in found)
         self._done(Choice(node, resolved, tuple(candidates), tuple(chosen), many))
+
+    def _keep_from_gc(self, found: Iterable[Candidate | Realization]) -> None:
+        """Have the outputs held once this moment ends; a dry run holds nothing."""
+        if not self._options.dry_run:
+            self._to_hold += [path for one in found for path in one.outputs.values()]
 
     def _done(self, choice: Choice) -> None:
         self._choices[choice.node] = choice
@@ -429,12 +433,14 @@ class _Engine:
         for one, count in zip(found, missing, strict=True):
             drv = one.resolved.path
             previous = asked.previous or previous_of(node, one.candidates)
+            # The runs may wait long for their turn.
+            self._keep_from_gc([previous] if previous is not None else [])
             indices = [made.index for made in asked.redo if made.drv == drv]
             indices += unused_indices(self._context.store, drv, count - len(indices))
             tasks += [Task(node, one.resolved, (), index, seed_of(drv, index), previous) for index in indices]
-        self._runs[node] = len(tasks)
         for task in tasks:
             self._queue.put(task, self._ways[node])
+        self._runs[node] = len(tasks)
 
     def _start_runs(self) -> None:
         """Start the most important of what waits, as far as there is room."""

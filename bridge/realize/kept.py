@@ -2,7 +2,7 @@
 
 failure.json     message, reason, file and line
 log              what the run printed
-out              what it had written; of other outputs, outputs/<name>
+out              what it had written, but for sockets and pipes
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bridge.store.durable import disk_errors
 from .errors import BuildError
 from .task import Task
 
-__all__ = ["described", "keeps", "lay_failure", "never_kept"]
+__all__ = ["described", "keeps", "lay_failure", "move", "never_kept"]
 
 
 def keeps(task: Task, attempt: int) -> bool:
@@ -59,5 +60,22 @@ def lay_failure(folder: Path, error: BuildError, log: Path, out: Path) -> Path:
         if log.exists():
             shutil.copyfile(log, kept / "log")
         if os.path.lexists(out):
-            os.rename(out, kept / "out")
+            move(out, kept / "out")
+        _drop_special(kept)
     return kept
+
+
+def _drop_special(tree: Path) -> None:
+    """Drop what no store object holds: sockets and pipes, which lead nowhere any more."""
+    for folder, _, names in os.walk(tree):
+        for place in (os.path.join(folder, name) for name in names):
+            mode = os.lstat(place).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                os.unlink(place)
+
+
+def move(tree: Path, target: Path) -> None:
+    """Give a tree another name, also one whose top folder was made read-only: its `..` changes."""
+    if tree.is_dir() and not tree.is_symlink():
+        tree.chmod(tree.stat().st_mode | stat.S_IWUSR)
+    os.rename(tree, target)

@@ -21,15 +21,20 @@ _START = """
 import json, os, resource, signal, sys
 limits, builder, *command = sys.argv[1:]
 limits = json.loads(limits)
+def lower(kind, soft, hard):
+    most = resource.getrlimit(kind)[1]
+    most = hard if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(kind, (min(soft, most), min(hard, most)))
 if "cpu_time" in limits:
-    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_time"], limits["cpu_time"] + 5))
+    lower(resource.RLIMIT_CPU, limits["cpu_time"], limits["cpu_time"] + 5)
 if "memory" in limits:
-    resource.setrlimit(resource.RLIMIT_DATA, (limits["memory"], limits["memory"]))
+    lower(resource.RLIMIT_DATA, limits["memory"], limits["memory"])
 # What Python itself has changed.
 for name in ("SIGPIPE", "SIGXFSZ"):
     signal.signal(getattr(signal, name), signal.SIG_DFL)
-if not limits["LC_CTYPE"]:
-    os.environ.pop("LC_CTYPE", None)
+os.environ.pop("LC_CTYPE", None)
+if limits["LC_CTYPE"] is not None:
+    os.environ["LC_CTYPE"] = limits["LC_CTYPE"]
 try:
     os.execv(builder, command)
 except OSError as error:
@@ -57,7 +62,7 @@ def limited(builder: str, command: Sequence[str], environ: Mapping[str, str], po
         limits["memory"] = policy.memory_bytes
     if not limits:
         return builder, list(command)
-    said = json.dumps({**limits, "LC_CTYPE": "LC_CTYPE" in environ})
+    said = json.dumps({**limits, "LC_CTYPE": environ.get("LC_CTYPE")})
     return sys.executable, [os.path.basename(sys.executable), "-ISc", _START, said, builder, *command]
 
 

@@ -13,6 +13,7 @@ from .task import Context, Task
 __all__ = ["tried"]
 
 _LONGEST_BACKOFF = 600.0
+_MOST_DOUBLINGS = 1000
 
 
 def tried(context: Context, task: Task, attempt: Callable[[int], Realization]) -> Realization:
@@ -32,7 +33,7 @@ def tried(context: Context, task: Task, attempt: Callable[[int], Realization]) -
         except BuildError as error:
             if number > policy.retries:
                 raise
-            seconds = min(policy.backoff * 2 ** (number - 1), _LONGEST_BACKOFF)
+            seconds = min(policy.backoff * 2.0 ** min(number - 1, _MOST_DOUBLINGS), _LONGEST_BACKOFF)
             context.report(Retrying(task.node, error, seconds))
             context.wait(seconds)
     raise AssertionError

@@ -29,7 +29,7 @@ from bridge.store.durable import disk_errors
 from bridge.store.objects import add_output
 from bridge.store.trace import Realization, Result, record
 
-from .errors import BuildError, Interrupted, PromiseError, WorkerDiedError
+from .errors import BuildError, Interrupted, PromiseError, RealizeError, WorkerDiedError
 from .events import Phase
 from .failed import keep
 from .kept import described, keeps, lay_failure
@@ -253,7 +253,9 @@ def _objects(context: Context, texts: Iterable[str]) -> dict[str, Path]:
 def _previous(previous: Realization | None, objects: Mapping[str, Path]) -> dict[str, Any] | None:
     if previous is None:
         return None
-    path = objects[previous.outputs["out"]]
+    path = objects.get(previous.outputs["out"])
+    if path is None:
+        raise RealizeError(f"the realization {previous.id} is not here any more, which a new one is to go on from")
     return {"id": previous.id, "path": str(path), "metrics": dict(previous.metrics)}
 
 

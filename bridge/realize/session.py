@@ -25,6 +25,7 @@ from typing import Any, Literal, Self
 from bridge.formats.store_path import base_name
 from bridge.stages.values import ShellRecipe
 from bridge.store.durable import disk_errors, temporary
+from bridge.store.holds import hold
 from bridge.store.locks import holder, try_lock
 from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization
@@ -256,6 +257,8 @@ class ShellSession(Session):
             own = {path: self._scratch / "outputs" / name for name, path in paths.items()}
         else:
             own = {path: store.real_path(path) for path in paths.values()}
+            # Bytes that are no object yet are rubbish otherwise.
+            hold(store, own)
         for path, place in own.items():
             # What a build that died left.
             remove_tree(place)

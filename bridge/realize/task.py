@@ -93,7 +93,8 @@ class Task:
 
     def new_log(self, store: Store) -> Path:
         """A new log file's path."""
-        return store.logs / f"{base_name(self.resolved.path)}-{os.urandom(6).hex()}.log"
+        # All that a file's name has room for, with the longest name that Nix allows.
+        return store.logs / f"{base_name(self.resolved.path)}-{os.urandom(5).hex()}"
 
 
 @contextlib.contextmanager

@@ -28,8 +28,10 @@ import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import itertools
 import json
 import math
+import operator
 import os
 import platform
 import resource
@@ -47,6 +49,8 @@ PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" els
 PR_SET_PDEATHSIG = 1
 last_of_server: str | None = None
 """The module that the server has imported last, in the processes that it forks; up to it all are Python's own."""
+LONGEST_WAIT = 86400.0
+"""Seconds; the kernel is asked to wait for 24 days at most."""
 JSON_TYPES = (bool, int, float, str, type(None))
 
 
@@ -153,13 +157,8 @@ class CodeFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def host_facts() -> dict[str, Any]:
     """What ran the stage: interpreter, platform, and the versions of what was imported."""
     packages = {}
-    imported = []
-    # No further: what is touched of the server's memory is copied.
-    for name in reversed(sys.modules):
-        if name == last_of_server:
-            break
-        imported.append(name)
-    for name in imported:
+    # No further: what is touched of the server's memory is copied. All at once: other threads may import meanwhile.
+    for name in list(itertools.takewhile(functools.partial(operator.ne, last_of_server), reversed(sys.modules))):
         if "." not in name and name not in sys.stdlib_module_names:
             # Not getattr: some compute it, import more for it, or warn.
             version = getattr(sys.modules.get(name), "__dict__", {}).get("__version__")
@@ -344,10 +343,17 @@ def limit(limits: dict[str, Any]) -> None:
     """Have the kernel end this process, and those that it starts, at their limits."""
     if "cpu_time" in limits:
         seconds = math.ceil(limits["cpu_time"])
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        lower(resource.RLIMIT_CPU, seconds, seconds + 5)
     if "memory" in limits:
         # What is written to; libraries map far more than they ever touch.
-        resource.setrlimit(resource.RLIMIT_DATA, (limits["memory"], limits["memory"]))
+        lower(resource.RLIMIT_DATA, limits["memory"], limits["memory"])
+
+
+def lower(kind: int, soft: int, hard: int) -> None:
+    """Set a limit of this process; where it has a lower one already, which only root may raise, that stays."""
+    most = resource.getrlimit(kind)[1]
+    most = hard if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(kind, (min(soft, most), min(hard, most)))
 
 
 # ---------------------------------------------------------------------------------------- the server
@@ -410,9 +416,9 @@ def send(pid: int, number: int) -> None:
 
 
 def until_next_deadline(children: dict[int, Child]) -> float | None:
-    """Seconds until a job is overdue; None if none ever will be."""
+    """Seconds until a job may be overdue; None if none ever will be."""
     next_one = min((child.deadline for child in children.values()), default=math.inf)
-    return None if next_one == math.inf else max(0.0, next_one - time.monotonic())
+    return None if next_one == math.inf else min(max(0.0, next_one - time.monotonic()), LONGEST_WAIT)
 
 
 def end_overdue(children: dict[int, Child]) -> None:

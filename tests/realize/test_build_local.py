@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shlex
+import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,12 +14,23 @@ import pytest
 
 from bridge.realize.errors import BuildError, PromiseError
 from bridge.realize.events import Finished, Line, Note, Retrying
+from bridge.realize.limits import limited
+from bridge.stages.policy import Policy
 from bridge.store.info import read_info
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
 from bridge.store.trace import realizations, resolved_derivations
 
 from .running import Run, alive, assert_clean, load, run, wait_until
+
+_rename = os.rename
+
+
+def rename_of_an_ordinary_user(old: Path, new: Path) -> None:
+    """To rename a folder into another one changes its `..`, for which root alone needs no permission."""
+    if os.path.isdir(old) and not os.stat(old).st_mode & stat.S_IWUSR and Path(old).parent != Path(new).parent:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(old))
+    _rename(old, new)
 
 
 def script(store: Store, folder: Path, text: str, arguments: str = "") -> Run:
@@ -209,13 +224,14 @@ def test_each_limit_is_an_outcome_of_its_own(
     assert_clean(store)
 
 
+@pytest.mark.parametrize("given", ["", "LC_CTYPE='C', "])
 def test_limits_change_nothing_else_for_a_builder(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     text = (
         "env | sort > $out/env; sh -c 'kill -PIPE $$' || echo $? > $out/pipe; echo $0 $x > $out/x; ulimit -t > $out/t"
     )
-    line = f"shell({text!r}, name='s', x='ü', deterministic=False)"
+    line = f"shell({text!r}, name='s', {given}x='ü', deterministic=False)"
     monkeypatch.delenv("LC_ALL", raising=False)
     module = load(tmp_path, f"s = {line}\nlimited = {line}.options(memory='8G', cpu_time=99.5)")
     plain, limited = (
@@ -230,6 +246,14 @@ def test_limits_change_nothing_else_for_a_builder(
         assert said(plain, name) == said(limited, name)
     assert said(plain, "pipe") == ["141"]
     assert (said(plain, "t"), said(limited, "t")) == (["unlimited"], ["100"])
+
+
+def test_a_limit_that_is_lower_already_stays_for_a_builder() -> None:
+    policy = Policy(cpu_time=5000, memory="8T")
+    program, command = limited("/bin/sh", ["sh", "-c", "ulimit -t; ulimit -d"], {}, policy)
+    lower = f"ulimit -t 1000; ulimit -d 4000000; exec {shlex.join([program, *command[1:]])}"
+    done = subprocess.run(["/bin/sh", "-c", lower], capture_output=True, text=True, check=True)
+    assert done.stdout == "1000\n4000000\n"
 
 
 def test_a_builder_that_fails_is_tried_again(store: Store, tmp_path: Path) -> None:
@@ -264,6 +288,50 @@ def test_a_failure_that_is_kept_has_the_log_and_what_was_written(store: Store, t
     assert [event.realization.index for event in again.of(Finished)] == [1]
     assert (again.path("s") / "x").read_text() == "half\n"
     assert_clean(store)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s = shell('echo half > $out/x; chmod -w $out; false', name='s', deterministic=False).options(on_error='keep')",
+        "@stage(on_error='keep')\ndef s(x=out('x')):\n    x.touch()\n    x.parent.chmod(0o555)\n    1 / 0",
+    ],
+)
+def test_a_failure_is_kept_also_where_it_left_its_output_read_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(os, "rename", rename_of_an_ordinary_user)
+    assert "(kept as " in str(run(store, load(tmp_path, text).s).failure)
+    assert_clean(store)
+
+
+def test_a_build_that_left_its_output_read_only_can_be_entered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "rename", rename_of_an_ordinary_user)
+    module = load(tmp_path, "s = shell('echo half > $out/x; chmod -w . $out; false', name='s')")
+    error = run(store, module.s, keep_failed=True).failure
+    assert "nixbridge debug --failed" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s = shell('mkfifo $out/p; echo a > $out/x; false', name='s', deterministic=False).options(on_error='keep')",
+        "import os\n@stage(on_error='keep')\ndef s(x=out('x')):\n    x.touch(); os.mkfifo(x.parent / 'p'); 1 / 0",
+    ],
+)
+def test_a_failure_is_kept_without_its_pipes(store: Store, tmp_path: Path, text: str) -> None:
+    assert "(kept as " in str(run(store, load(tmp_path, text).s).failure)
+    [drv] = resolved_derivations(store)
+    [failed] = realizations(store, drv)
+    assert os.listdir(store.real_path(failed.outputs["out"]) / "out") == ["x"]
+    assert_clean(store)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("kill -9 $$", "killed"), ("true", "promise"), ("exit 3", "failed")])
+def test_a_failure_has_its_reason(store: Store, tmp_path: Path, text: str, reason: str) -> None:
+    assert failure(store, tmp_path, text, "x=out('x')").reason == reason
 
 
 def test_a_stage_whose_result_has_its_path_before_it_runs_says_that_it_keeps_no_failure(

@@ -302,7 +302,8 @@ def test_each_stage_has_its_own_timeout_and_says_what_of_its_policy_nix_does_not
         first = shell('sleep 1.5; mkdir $out/x')
         slow = shell('echo begun; sleep 60', name="slow", first=first).options(timeout=1, memory="1G", retries=1)
         above = shell('ls $slow > $out/x', slow=slow)
-        quick = shell('sleep 1.5; ls $first > $out/x', name="quick", first=first).options(timeout=30)
+        quick = shell('sleep 1.5; ls $first > $out/x', name="quick", first=first)
+        quick = quick.options(timeout=30, environ=["HF_TOKEN"])
         last = shell('cat $quick/x > $out/x', quick=quick)
         """,
     )
@@ -315,7 +316,8 @@ def test_each_stage_has_its_own_timeout_and_says_what_of_its_policy_nix_does_not
     assert [event.node.name for event in done.of(Skipped)] == ["above"]
     assert [event.node.name for event in done.of(Started)].count("slow") == 1
     assert [event.text for event in done.of(Note)] == [
-        "Nix builds slow, and has no retries, memory: the local builder has"
+        "Nix builds slow, and has no retries, memory: the local builder has",
+        "Nix builds quick, and has no environ: the local builder has",
     ]
     assert_clean(store)
 

@@ -19,6 +19,7 @@ from bridge.realize.here import Here
 from bridge.realize.session import PythonSession, Session, ShellSession
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import instantiate
+from bridge.store.gc import collect
 from bridge.store.layout import Store
 from bridge.store.trace import realizations
 
@@ -180,6 +181,14 @@ def test_a_shell_stage_is_built_in_its_place(store: Store, stages: ModuleType) -
     assert_clean(store)
     outcome = run(store, stages.mixed)
     assert outcome.started == []
+
+
+def test_gc_leaves_what_a_session_builds(store: Store, stages: ModuleType) -> None:
+    with shell(store, stages, "mixed") as session:
+        session.call()
+        collect(store)
+        session.accept()
+    assert_clean(store)
 
 
 def test_a_shell_stage_is_entered_once_at_a_time(store: Store, stages: ModuleType) -> None:

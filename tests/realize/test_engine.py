@@ -8,15 +8,20 @@ from types import ModuleType
 
 import pytest
 
+from bridge.formats.derivation import DRV_SUFFIX
 from bridge.formats.hashes import Hash
-from bridge.realize.engine import realize
+from bridge.formats.store_path import MAX_NAME_LENGTH, base_name
+from bridge.realize.choosing import Pinned
+from bridge.realize.engine import Options, realize
 from bridge.realize.errors import BuildError, MatchError, RealizeError
 from bridge.realize.events import Chosen, Event, Failed, Finished, Skipped, Started
 from bridge.realize.matchers import best, every, latest, where
 from bridge.stages.errors import TargetError
 from bridge.stages.plan import instantiate
 from bridge.store.durable import temporary
+from bridge.store.holds import release
 from bridge.store.layout import Store
+from bridge.store.locks import try_lock
 from bridge.store.objects import remove_tree
 from bridge.store.trace import realizations, record, resolved_derivations
 
@@ -81,6 +86,28 @@ def test_a_dry_run_says_what_is_missing_and_runs_nothing(store: Store, pipeline:
     more = run(store, pipeline.train.options(realizations=5), dry_run=True)
     assert more.outcome is not None
     assert list(more.outcome.pending.values()) == [2]
+
+
+def test_a_dry_run_knows_the_derivations_above_a_stage_whose_matcher_gives_a_list(store: Store, tmp_path: Path) -> None:
+    module = load(
+        tmp_path,
+        "c = shell('echo hi > $out/x', match=every())\n@stage\ndef use(c=c, x=out('x')): x.write_text(repr(c))",
+    )
+    plan = instantiate([module.use])
+    dry, done = realize(plan, store, options=Options(dry_run=True)), realize(plan, store)
+    [use] = plan.targets
+    assert [one.path for one in dry.resolved[use]] == [one.path for one in done.choices[use].resolved]
+
+
+def test_a_dry_run_of_what_is_pinned_leaves_the_store_as_it_is(store: Store, pipeline: ModuleType) -> None:
+    plan = instantiate([pipeline.clean])
+    [node] = plan.targets
+    [chosen] = realize(plan, store).choices[node].chosen
+    release()
+    before = sorted(store.root.rglob("*"))
+    options = Options(dry_run=True, pinned={node: Pinned((chosen.id,), many=False)})
+    assert realize(plan, store, options=options).choices[node].chosen[0].id == chosen.id
+    assert sorted(store.root.rglob("*")) == before
 
 
 def test_more_realizations_are_added_to_those_that_are_there(store: Store, pipeline: ModuleType) -> None:
@@ -273,6 +300,22 @@ def test_siblings_finish_with_keep_going(store: Store, tmp_path: Path) -> None:
     assert_clean(store)
 
 
+def test_a_stage_that_there_is_no_room_for_is_left_to_other_processes(store: Store, tmp_path: Path) -> None:
+    text = "@stage(resources={'gpu': 900})\ndef big(x=out('x')): x.touch()\n\n@stage\ndef ok(x=out('x')): x.touch()"
+    module = load(tmp_path, text)
+    plan = instantiate([module.big, module.ok])
+    free = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, Finished):
+            with try_lock(store, base_name(plan.targets[0].path)) as taken:
+                free.append(taken)
+
+    with pytest.raises(RealizeError):
+        realize(plan, store, options=Options(keep_going=True), report=note)
+    assert free == [True]
+
+
 def test_siblings_are_stopped_without_keep_going(store: Store, tmp_path: Path) -> None:
     module = failing(tmp_path, 60)
     done = run(store, module.slow, module.top, jobs=2)
@@ -384,3 +427,20 @@ def test_records_of_a_run_that_was_elsewhere_do_not_count_without_their_bytes(
     again = run(store, pipeline.train)
     assert len(again.choice("train").candidates) == 3
     assert again.choice("train").chosen[0].metrics["score"] == 9
+
+
+def test_a_stage_may_have_the_longest_name_that_nix_allows(store: Store, tmp_path: Path) -> None:
+    python = "p" * (MAX_NAME_LENGTH - len("-code"))
+    shell = "s" * (MAX_NAME_LENGTH - len(DRV_SUFFIX))
+    module = load(
+        tmp_path,
+        f"""
+        @stage(name="{python}")
+        def made(run, text=out("text")):
+            run.checkpoint()
+            text.write_text("made")
+        used = shell("cat $made/text > $out/text", name="{shell}", made=made)
+        """,
+    )
+    assert (run(store, module.used).path(shell) / "text").read_text() == "made"
+    assert_clean(store)

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from bridge.formats.store_path import base_name
+from bridge.realize.choosing import resolved_of
+from bridge.realize.engine import Options, realize
 from bridge.realize.errors import BuildError
-from bridge.realize.events import Finished, Retrying, Skipped
+from bridge.realize.events import Event, Finished, Retrying, Skipped, Started
+from bridge.realize.places import Places
+from bridge.realize.retry import tried
+from bridge.realize.task import Context, Task
 from bridge.stages.load import load_module
+from bridge.stages.plan import instantiate
+from bridge.store.holds import held_paths, release
 from bridge.store.layout import Store
+from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization, realizations, resolved_derivations
 
 from .running import assert_clean, drive, load, run, wait_until, write_stages
@@ -61,6 +70,22 @@ def test_a_run_that_always_fails_is_tried_as_often_as_said_and_no_more(store: St
     assert len(done.of(Retrying)) == 2
     assert "ZeroDivisionError" in str(done.failure)
     assert_clean(store)
+
+
+def test_no_number_of_retries_is_too_large(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = instantiate([load(tmp_path, "@stage(retries=1100, backoff=0.01)\ndef s(x=out('x')): pass").s])
+    [node] = plan.nodes
+    context = Context(store, Places(store, None), lambda event: None)
+    waited: list[float | None] = []
+    monkeypatch.setattr(context.cancelled, "wait", waited.append)
+
+    def fails(number: int) -> Realization:
+        raise BuildError(f"attempt {number}", stage="s")
+
+    with pytest.raises(BuildError, match="attempt 1101"):
+        tried(context, Task(node, resolved_of(node, {})[0], ()), fails)
+    assert waited[:2] == [0.01, 0.02]
+    assert waited[-1] == 600
 
 
 # ------------------------------------------------------------------------------------------ keeping
@@ -250,6 +275,33 @@ def train(run, rate=1, x=out("x")):
     [old] = recorded(store)
     done = run(store, module.train(rate=2), previous={"train": old})
     assert (done.path("train") / "x").read_text() == "21"
+
+
+def test_a_realization_that_is_gone_can_not_be_gone_on_from(store: Store, tmp_path: Path) -> None:
+    module = load(tmp_path, RESUMES)
+    path = run(store, module.train).path("train")
+    [old] = recorded(store)
+    store.info_file(old.outputs["out"]).unlink()
+    remove_tree(path)
+    done = run(store, module.train, previous={"train": old})
+    assert f"the realization {old.id} is not here any more" in str(done.failure)
+
+
+def test_what_a_waiting_run_goes_on_from_is_kept_from_gc(store: Store, tmp_path: Path) -> None:
+    module = load(tmp_path, RESUMES + "@stage\ndef first(x=out('x')): x.touch()")
+    run(store, module.train)
+    [old] = recorded(store)
+    release()
+    held = []
+
+    def note(event: Event) -> None:
+        # The other one waits for the only job slot.
+        if isinstance(event, Started) and not held:
+            held.append(held_paths(store)[0])
+
+    plan = instantiate([module.first, module.train])
+    realize(plan, store, options=Options(jobs=1, more={"train": 1}), report=note)
+    assert base_name(old.outputs["out"]) in held[0]
 
 
 def test_more_are_made_beyond_those_that_there_are(store: Store, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -83,3 +86,38 @@ def test_host_facts_name_what_was_imported() -> None:
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
     assert "json" not in facts["packages"]
     json.dumps(facts)
+
+
+def test_host_facts_can_be_had_while_other_threads_import() -> None:
+    many = {f"made_up_{number}": ModuleType("made_up") for number in range(20_000)}
+    ended = threading.Event()
+
+    def imports() -> None:
+        while not ended.is_set():
+            for name, module in many.items():
+                sys.modules[f"{name}_more"] = module
+            for name in many:
+                del sys.modules[f"{name}_more"]
+
+    thread = threading.Thread(target=imports)
+    interval = sys.getswitchinterval()
+    sys.modules.update(many)
+    try:
+        sys.setswitchinterval(1e-6)
+        thread.start()
+        for _ in range(20):
+            assert worker.host_facts()["packages"]["numpy"] == np.__version__
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+        for name in many:
+            del sys.modules[name]
+
+
+def test_a_limit_that_is_lower_already_stays_for_a_run() -> None:
+    code = "import resource\nfrom bridge.realize import worker\nworker.limit({'cpu_time': 5000, 'memory': 1 << 43})\n"
+    code += "print(resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_DATA)[0] >> 10)"
+    command = shlex.join([sys.executable, "-c", code])
+    lower = ["/bin/sh", "-c", f"ulimit -t 1000; ulimit -d 4000000; exec {command}"]
+    assert subprocess.run(lower, capture_output=True, text=True, check=True).stdout == "1000 4000000\n"

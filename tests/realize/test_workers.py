@@ -143,6 +143,11 @@ def test_a_job_is_ended_at_its_timeout_with_all_that_it_started(executor: ForkWo
     wait_until(lambda: alive([int(Path(one["log"]).read_text())]) == [], 2)
 
 
+def test_a_timeout_may_be_longer_than_the_kernel_waits(executor: ForkWorkers, job: Job) -> None:
+    ended = executor.submit({**job("pass"), "limits": {"timeout": 30 * 86400}}).result(20)
+    assert (ended["exit"], ended["timed_out"]) == (0, False)
+
+
 def test_a_job_is_ended_when_it_has_used_its_processor_time(executor: ForkWorkers, job: Job) -> None:
     ended = executor.submit({**job("[None for _ in iter(int, 1)]"), "limits": {"cpu_time": 1}}).result(20)
     assert ended["exit"] == -signal.SIGXCPU

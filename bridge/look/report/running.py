@@ -1,7 +1,7 @@
 """What is being realized just now, and what ended badly: read from the store, without taking part.
 
     locks/<resolved .drv>.lock     there while a process realizes it, with who that is: a pid, a host
-    logs/<resolved .drv>-….log     one for each run; that of a run that came to nothing has no record
+    logs/<resolved .drv>-…         one for each run; that of a run that came to nothing has no record
 
 A lock is not tried, which whoever wants it would notice; a killed process leaves its file, so the process is looked
 for. Of one on another machine nobody here knows more than its file says.
@@ -24,7 +24,7 @@ from bridge.store.locks import Holder, holder
 __all__ = ["last_logs", "logged", "logs_of", "running", "stamp", "tail"]
 
 _LOCK = ".drv.lock"
-_LOG = re.compile(r"(?P<drv>[^/]+\.drv)-[0-9a-f]+\.log")
+_LOG = re.compile(r"(?P<drv>[^/]+\.drv)-[0-9a-f]+")
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
