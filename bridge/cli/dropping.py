@@ -10,7 +10,7 @@ import typer
 
 from .keeping import named_objects
 from .options import JsonOption, StoreOption
-from .render import print_json, size
+from .render import counted, print_json, size
 from .setting import open_located
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def gc_command(
         count = sum(one.kind == "realization" for one in found.items)
         if count:
             _print(found, would=True)
-            typer.confirm(f"drop {count} realizations?", abort=True)
+            typer.confirm(f"drop {counted(count, 'realization')}?", abort=True)
     with no_cycle_search():
         found = collect(opened, policy, dry_run=dry_run)
         if not json:
@@ -144,4 +144,4 @@ def rm_command(
     if not json:
         for path in found.kept:
             print(f"its bytes stay, since others need them: {path}")
-        print(f"dropped {len(found.realizations)} realizations: {size(found.freed)}")
+        print(f"dropped {counted(len(found.realizations), 'realization')}: {size(found.freed)}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.look.files import File, Spot
     from bridge.look.ground import Ground
 
-__all__ = ["cat_command", "list_files", "tree_command"]
+__all__ = ["cat_command", "list_files", "spot_named", "tree_command"]
 
 _CHUNK = 1 << 20
 
@@ -43,7 +43,7 @@ def list_files(
     """Print the files of what a reference or a target names: of a folder those in it."""
     from bridge.look.files import children, status_of
 
-    spot = _spot(ground, text, settings, store, builder)
+    spot = spot_named(ground, text, settings, store, builder)
     one = status_of(spot)
     found = list(children(spot)) if one.kind == "directory" else [one]
     if json:
@@ -99,7 +99,7 @@ def _named(file: File) -> str:
     return f"{name} -> {clean(file.target)}{' (leads out of the object)' if file.leads_out else ''}"
 
 
-def _spot(ground: Ground, text: str, settings: Sequence[str] | None, option: str | None, builder: str) -> Spot:
+def spot_named(ground: Ground, text: str, settings: Sequence[str] | None, option: str | None, builder: str) -> Spot:
     """The file that a reference or a target names."""
     from bridge.look.files import spot_in, spot_of
 
@@ -140,7 +140,7 @@ def cat_command(
     """
     from bridge.look.files import open_file
 
-    spot = _spot(ground_of(open_to_ask(store, reference)), reference, settings, store, builder)
+    spot = spot_named(ground_of(open_to_ask(store, reference)), reference, settings, store, builder)
     with os.fdopen(open_file(spot), "rb") as file:
         sys.stdout.flush()
         shutil.copyfileobj(file, sys.stdout.buffer, _CHUNK)
@@ -160,7 +160,7 @@ def tree_command(
     """
     from bridge.look.files import status_of
 
-    spot = _spot(ground_of(open_to_ask(store, reference)), reference, settings, store, builder)
+    spot = spot_named(ground_of(open_to_ask(store, reference)), reference, settings, store, builder)
     top = status_of(spot)
     if json:
         print_json([_file_json(file) for _, file in _walked(top, depth)])

@@ -13,7 +13,7 @@ from bridge.store import roots
 from bridge.store.layout import Store
 
 from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
-from .referring import ground_of, one_entry, open_to_ask, refuse_unrealized, target_named
+from .referring import TargetName, ground_of, one_entry, open_to_ask, refuse_unrealized, target_named
 from .render import counted, paint, print_json, size, table
 from .setting import open_located
 
@@ -61,6 +61,10 @@ def _places(ground: Ground, reference: str, settings: list[str], builder: str, o
     from bridge.look.references import named, newest
 
     target = target_named(ground, reference)
+    if _is_one_place(ground, reference, target):
+        from .files import spot_named
+
+        return [Path(spot_named(ground, reference, settings, option, builder).real)]
     if target is not None:
         from .looking import look
         from .realizing import target_paths
@@ -68,12 +72,20 @@ def _places(ground: Ground, reference: str, settings: list[str], builder: str, o
         plan, _, outcome, places = look(target.target, settings, option, builder)
         refuse_unrealized(plan.targets, outcome, target.target)
         return [Path(one) for node in plan.targets for one in target_paths(outcome.choices[node], places)]
-    found = named(ground, reference)
-    lying = [(one, ground.find(one)) for one in ([found.object] if found.object else newest(found).outputs.values())]
+    lying = [(one, ground.find(one)) for one in newest(named(ground, reference)).outputs.values()]
     missing = [one for one, place in lying if place is None]
     if missing:
         raise TargetError(f"{missing[0]} is not there", hint="nixbridge realize makes it again")
     return [place for _, place in lying if place is not None]
+
+
+def _is_one_place(ground: Ground, reference: str, target: TargetName | None) -> bool:
+    """Whether an object, an output or a path below one is referred to, and not all outputs of realizations."""
+    from bridge.look.references import named
+
+    if target is not None:
+        return bool(target.output or target.below)
+    return "/" in reference or "^" in reference or named(ground, reference).object is not None
 
 
 def tag_command(
@@ -216,7 +228,7 @@ def named_objects(store: Store, references: list[str]) -> tuple[set[roots.Named]
     Raises
     ------
     TargetError
-        For what names nothing, or a stage.
+        For what names nothing, a stage, or a file in a result.
     """
     from bridge.look.references import named, refuse_several
 
@@ -229,6 +241,9 @@ def named_objects(store: Store, references: list[str]) -> tuple[set[roots.Named]
             raise TargetError(f"{reference} is a target, and no realization, tag or path", hint=hint)
         found = named(ground, reference)
         refuse_several(found, reference)
+        if found.path:
+            hint = f"nixbridge rm {found.object} drops the result as a whole"
+            raise TargetError(f"{reference} is a part of a result", hint=hint)
         found_named.update((one.drv, one.id) for one in found.entries)
         if not found.entries and found.object is not None:
             if not store.is_valid(found.object):

@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from bridge.formats.errors import BridgeError
+from bridge.formats.store_path import STORE_DIR
 from bridge.stages.errors import TargetError
 from bridge.store.catalogue import Catalogue, Entry, catalogue, no_cycle_search, of_stage
 from bridge.store.layout import Store
@@ -105,6 +106,8 @@ def target_named(ground: Ground, text: str) -> TargetName | None:
     if text.startswith(("@", ":")):
         return None
     found = _TARGET.fullmatch(text)
+    if found is not None and ":" not in text and _is_in_result(ground, text):
+        return None
     if found is not None and not (os.path.lexists(text) and not found["file"].endswith(".py")):
         stage, _, output = (found["stage"] or "").partition("^")
         name = TargetName(f"{found['file']}:{stage}" if stage else found["file"], stage or None, output, found["below"])
@@ -117,10 +120,27 @@ def target_named(ground: Ground, text: str) -> TargetName | None:
         _refuse_ambiguous(ground, text, f"{text.replace('.', '/')}.py", "the module")
         return TargetName(text)
     # A word is a module's name only if it is nothing else.
+    return None if _is_known(ground, text) else TargetName(text)
+
+
+def _is_in_result(ground: Ground, text: str) -> bool:
+    """Whether a path that ends as a stage file does is that of a file in a result: ID/FILE.py."""
+    from bridge.look.references import leads_to_object
+
+    folder, slash, _ = text.rpartition("/")
+    if not slash or not folder:
+        return False
+    if text.startswith(f"{STORE_DIR}/") or leads_to_object(ground, folder):
+        return True
+    name = text.partition("/")[0].partition("^")[0]
+    return bool(name) and not os.path.lexists(text) and _is_known(ground, name)
+
+
+def _is_known(ground: Ground, name: str) -> bool:
+    """Whether something is called so, or an id begins so."""
     from bridge.look.references import meanings
 
-    known = meanings(ground, text) or any(one.id.startswith(text) for one in ground.entries())
-    return None if known else TargetName(text)
+    return bool(meanings(ground, name)) or any(one.startswith(name) for one in ground.listed().column("id"))
 
 
 def _refuse_ambiguous(ground: Ground, text: str, written: str, what: str) -> None:

@@ -78,9 +78,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], stream: TextIO |
     stream = stream or sys.stdout
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [
-        bool(rows) and all(cell.lstrip("-").replace(".", "", 1).isdigit() for cell in column[1:]) for column in columns
-    ]
+    right = [bool(rows) and all(map(_is_number, column[1:])) for column in columns]
 
     def line(cells: Sequence[str]) -> str:
         padded = (

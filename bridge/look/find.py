@@ -108,6 +108,11 @@ def _holding(each: Condition, found: Catalogue, configs: Configs, now: float) ->
     for row in range(len(found)):
         if each.holds(value):
             kept.append(row)
+    # What stands behind an `and` may have been asked of none.
+    row = 0
+    while not kept and each.unseen and row < len(found):
+        each.look(value)
+        row += 1
     return kept
 
 

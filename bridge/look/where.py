@@ -68,10 +68,16 @@ class Condition:
     text: str
     unseen: dict[str, int] = field(default_factory=dict)
     _value: _Value = field(default=lambda names: True, repr=False)
+    _named: dict[str, _Value] = field(default_factory=dict, repr=False)
 
     def holds(self, names: Names) -> bool:
         found = self._value(names)
         return found is not _MISSING and bool(found)
+
+    def look(self, names: Names) -> None:
+        """Ask for what is unseen, also where `and` and `or` end before they come to it."""
+        for name in list(self.unseen):
+            self._named[name](names)
 
     def misspelt(self, there: Iterable[str]) -> ConditionError | None:
         """The error for a name that nothing had, with those that it may have been."""
@@ -166,6 +172,7 @@ class _Reader:
             unseen.pop(name, None)
             return found
 
+        self.condition._named[name] = value
         return value
 
     def _item(self, of: ast.expr, key: str | int, node: ast.expr) -> _Value:
@@ -184,6 +191,7 @@ class _Reader:
                 return found[key]
             return _MISSING
 
+        self.condition._named[name] = value
         return value
 
     def _column(self, node: ast.expr) -> int:

@@ -89,11 +89,8 @@ def parsed_together(texts: Sequence[bytes]) -> list[Any]:
 
 
 def are_store_paths(paths: Iterable[str]) -> bool:
-    """Whether all of them surely are store paths.
-
-    Raises
-    ------
-    TypeError
-        If one is no text.
-    """
-    return _PATHS.fullmatch("".join([f"{path}\n" for path in paths])) is not None
+    """Whether all of them surely are store paths."""
+    lines = [f"{path}\n" for path in paths]
+    text = "".join(lines)
+    # A text that holds several is none.
+    return text.count("\n") == len(lines) and _PATHS.fullmatch(text) is not None

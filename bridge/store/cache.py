@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -27,10 +26,9 @@ _BUSY = (
 T = TypeVar("T")
 
 
-def cache_file(store: Store, name: str, lower: Store | None = None) -> str:
-    """Where what is known of a store, or of one below it, is kept."""
-    which = "" if lower is None else f"-{hashlib.sha256(os.fsencode(lower.root)).hexdigest()[:16]}"
-    return f"{store.root}/cache/{name}{which}.sqlite"
+def cache_file(store: Store, name: str) -> str:
+    """Where what is known of a store is kept."""
+    return f"{store.root}/cache/{name}.sqlite"
 
 
 def with_cache(file: str, schema: Sequence[str], ask: Callable[[sqlite3.Connection], T]) -> T:

@@ -17,7 +17,7 @@ from .info import parse_info
 from .layout import Store
 from .roots import Root, roots
 
-__all__ = ["Referrers", "broken_references", "lost_by", "refer_to", "with_referrers"]
+__all__ = ["Referrers", "broken_references", "losses", "lost_by", "refer_to", "with_referrers"]
 
 Referrers = dict[str, set[str]]
 """Base name of an object to those that refer to it."""
@@ -61,15 +61,25 @@ def broken_references(store: Store, elsewhere: Callable[[str], bool] | None) -> 
     elsewhere
         Whether Nix has an object, where there is a Nix to be asked.
     """
-    from_nix = any(True for _ in store.roots.glob("nix-*"))
+    is_lost = losses(store, elsewhere)
     for name, users in sorted(refer_to(store).items()):
         path = f"{STORE_DIR}/{name}"
+        for user in sorted(users) if is_lost(path) else ():
+            # Whoever collects takes the user first.
+            if os.path.lexists(store.info / f"{user}.json"):
+                yield user, path
+
+
+def losses(store: Store, elsewhere: Callable[[str], bool] | None) -> Callable[[str], bool]:
+    """Tells of a store path that is referred to whether it is nowhere; `elsewhere` as of `broken_references`."""
+    from_nix = any(True for _ in store.roots.glob("nix-*"))
+
+    def is_lost(path: str) -> bool:
         if store.is_valid(path):
-            continue
-        if elsewhere(path) if elsewhere is not None else from_nix or name.endswith(DRV_SUFFIX):
-            continue
-        for user in sorted(users):
-            yield user, path
+            return False
+        return not (elsewhere(path) if elsewhere is not None else from_nix or path.endswith(DRV_SUFFIX))
+
+    return is_lost
 
 
 def lost_by(store: Store) -> Iterator[tuple[Root, list[str]]]:

@@ -15,7 +15,7 @@ from .durable import to_lines, write_file
 from .errors import InvalidObjectError, RecordError
 from .layout import Store
 
-__all__ = ["ObjectInfo", "find_info", "parse_info", "read_info", "register"]
+__all__ = ["ObjectInfo", "find_info", "parse_info", "read_info", "register", "unreadable"]
 
 _ADDRESS = re.compile(r"(text:sha256|fixed:(r:)?(md5|sha1|sha256|sha512)):[0-9a-z]+")
 
@@ -83,14 +83,27 @@ def parse_info(data: bytes, what: str) -> ObjectInfo:
 
 
 def find_info(store: Store, path: str) -> ObjectInfo | None:
-    """The info of the object at `path`, from the store or a lower one; None if it is not valid."""
+    """The info of the object at `path`, from the store or a lower one; None if it is not valid.
+
+    Raises
+    ------
+    RecordError
+        If it is damaged, or can not be read.
+    """
     for one in store.layers:
         file = one.info_file(path)
         try:
             return parse_info(file.read_bytes(), str(file))
         except FileNotFoundError:
             continue
+        except OSError as error:
+            raise unreadable(str(file), error) from error
     return None
+
+
+def unreadable(file: str, error: OSError) -> RecordError:
+    """What to say of an info file that the disk does not give."""
+    return RecordError(f"{file} can not be read: {error.strerror}", hint="run nixbridge verify")
 
 
 def read_info(store: Store, path: str) -> ObjectInfo:

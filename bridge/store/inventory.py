@@ -23,14 +23,14 @@ from bridge.formats.store_path import STORE_DIR
 from .bulk import are_store_paths, batches, parsed_together, read_all
 from .columns import cache_name, load, save
 from .errors import RecordError
-from .info import parse_info
+from .info import parse_info, unreadable
 from .layout import Store
 
 __all__ = ["CACHE", "Inventory", "take_inventory"]
 
 CACHE = "objects"
 
-_VERSION = 3
+_VERSION = 4
 """Whoever changes what a column means counts it up."""
 
 _PREFIX = len(f"{STORE_DIR}/")
@@ -96,7 +96,7 @@ class _Known:
     folder
         The folder's inode, and when it changed in nanoseconds; empty if it was changing.
     times
-        When each info file was changed, in nanoseconds.
+        When each info file was changed, in nanoseconds: not of modification, which copying may set.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
@@ -175,7 +175,7 @@ def _compared(info: int, known: _Known, exact: bool) -> tuple[list[int], list[st
 
 def _time(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat().st_mtime_ns
+        return entry.stat().st_ctime_ns
     except FileNotFoundError:
         return -1
 
@@ -194,14 +194,16 @@ def _read(store: Store, info: int, new: Sequence[str], on_progress: Callable[[in
         for name in some:
             try:
                 descriptor = os.open(f"{name}.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=info)
+                try:
+                    status = os.fstat(descriptor)
+                    texts.append(read_all(descriptor))
+                finally:
+                    os.close(descriptor)
             except FileNotFoundError:
                 continue
-            try:
-                status = os.fstat(descriptor)
-                texts.append(read_all(descriptor))
-            finally:
-                os.close(descriptor)
-            there.append((name, status.st_ino, status.st_mtime_ns))
+            except OSError as error:
+                raise unreadable(f"{store.root}/info/{name}.json", error) from error
+            there.append((name, status.st_ino, status.st_ctime_ns))
         for (name, inode, changed), (path, size, references) in zip(there, _said(store, there, texts), strict=True):
             if path[_PREFIX:] != name:
                 raise RecordError(f"{store.root}/info/{name}.json is the info of {path}", hint="run nixbridge verify")

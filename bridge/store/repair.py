@@ -24,7 +24,7 @@ from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import STORE_DIR, base_name
 
 from .canonical import make_canonical
-from .dangling import Referrers, lost_by, refer_to, with_referrers
+from .dangling import Referrers, losses, lost_by, refer_to, with_referrers
 from .durable import disk_errors, sync_folder, write_file
 from .errors import StoreError
 from .holds import collecting
@@ -141,16 +141,19 @@ def _reference(repairing: _Repairing, finding: Finding) -> str:
     info = _info(store, f"{STORE_DIR}/{finding.name}")
     if info is None:
         return "dropped"
-    lost = [
-        path for path in info.references if not store.is_valid(path) and not (repairing.elsewhere or _nowhere)(path)
-    ]
-    if source is not None and all(_taken_with_closure(store, path, source) for path in lost):
+    lost = list(filter(losses(store, repairing.elsewhere), info.references))
+    if source is not None and all(_taken_with_closure(repairing, path, source) for path in lost):
         return f"what it refers to taken from {source.root}"
     return repairing.drop_object(finding.name)
 
 
-def _taken_with_closure(store: Store, path: str, source: Store) -> bool:
-    """Whether another store gave an object with all that it refers to, what is referred to first."""
+def _taken_with_closure(repairing: _Repairing, path: str, source: Store) -> bool:
+    """Whether another store gave an object with all that it refers to, what is referred to first.
+
+    What it has not itself may be in Nix.
+    """
+    store = repairing.store
+    is_lost = losses(store, repairing.elsewhere)
     pending = [(path, False)]
     while pending:
         one, ready = pending.pop()
@@ -158,8 +161,9 @@ def _taken_with_closure(store: Store, path: str, source: Store) -> bool:
             continue
         theirs = _info(source, one)
         if theirs is None:
-            return False
-        if ready:
+            if one == path or is_lost(one):
+                return False
+        elif ready:
             if not _taken(store, one, source, None):
                 return False
         else:
@@ -246,7 +250,7 @@ def _lost(repairing: _Repairing, finding: Finding) -> str | None:
         return "dropped"
     if store.is_valid(path):
         return "its output is there again"
-    if source is not None and _taken_with_closure(store, path, source):
+    if source is not None and _taken_with_closure(repairing, path, source):
         return f"its output taken from {source.root}"
     _drop(store, file)
     return "dropped: the next realize runs it again"

@@ -107,7 +107,15 @@ def _spent_checkpoints(of: Situation) -> Iterator[Path]:
 def _old(folder: Path, seconds: float | None) -> list[Path]:
     if seconds is None or not folder.is_dir():
         return []
-    return [place for place in folder.iterdir() if time.time() - place.lstat().st_mtime > seconds]
+    return [place for place in folder.iterdir() if _is_older(place, seconds)]
+
+
+def _is_older(place: Path | str, seconds: float) -> bool:
+    """Whether something has been there for longer; what somebody else has taken meanwhile is gone."""
+    try:
+        return time.time() - os.lstat(place).st_mtime > seconds
+    except FileNotFoundError:
+        return False
 
 
 def _lost_logs(of: Situation) -> Iterator[Path]:
@@ -115,5 +123,5 @@ def _lost_logs(of: Situation) -> Iterator[Path]:
     with os.scandir(of.store.logs) as logs:
         for log in logs:
             drv = log.name.rpartition("-")[0]
-            if drv not in of.graph.by_drv and time.time() - log.stat().st_mtime > _LOG_DAYS * 86400:
+            if drv not in of.graph.by_drv and _is_older(log.path, _LOG_DAYS * 86400):
                 yield Path(log.path)

@@ -142,6 +142,11 @@ def test_find_asks_for_metrics_config_age_and_result(nixbridge: Command, realize
 def test_a_wrong_question_is_told_where_it_is_wrong(nixbridge: Command, realized: dict[str, Any]) -> None:
     done = nixbridge("find", "--where", "scor > 0", status=1)
     assert "did you mean score?" in done.stderr
+    for more in ("index == 0", "config.scale == 2.0", "metrics.score > 0", "stage == 'train'"):
+        done = nixbridge("find", "--where", f"score > 1000 and {more}", "--stage", "train", status=1)
+        assert (done.stdout, done.stderr) == ("", ""), more
+    said = nixbridge("find", "--where", "score > 1000 and scor > 0", status=1).stderr
+    assert "column 18 of the condition: no realization here has scor" in said
     done = nixbridge("find", "--where", "score > len(3)", status=1)
     assert "column 9 of the condition: a call is not allowed" in done.stderr
     assert "'2y' is no age" in nixbridge("find", "--newer", "2y", status=1).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,36 @@ def test_rm_takes_store_paths_and_links(nixbridge: Command, project: Path, reali
     nixbridge("rm", "./result", "--force")
     assert again not in nixbridge("ls").stdout
     assert "clean" in nixbridge("verify").stdout
+
+
+def test_a_link_leads_to_what_is_named_of_a_result(nixbridge: Command, project: Path, realized: None) -> None:
+    train = json.loads(nixbridge("ls", "train", "--json").stdout)[-1]
+    nixbridge("tag", "good", train["id"])
+    place = Path(nixbridge("path", "stages.py:train").stdout.strip()).parent / Path(train["outputs"]["out"]).name
+    wanted = {"good": "", "good^out": "", "good/model.txt": "/model.txt", "all": "", "file": "/model.txt"}
+    for number, (reference, below) in enumerate(wanted.items()):
+        nixbridge("link", reference, f"l{number}")
+        assert os.readlink(project / f"l{number}") == f"{place}{below}", reference
+        if number == 2:
+            (project / "all").symlink_to("l0")
+            (project / "file").symlink_to("l2")
+    nixbridge("link", "stages.py:train/model.txt", "chosen")
+    assert (project / "chosen").is_file()
+    assert "has no output 'nope'" in nixbridge("link", "stages.py:train^nope", "nope", status=1).stderr
+    assert not (project / "nope").is_symlink()
+    nixbridge("rm", "@good", status=1)
+    nixbridge("gc", "--unrooted", "--yes")
+    assert (project / "l2").read_text() == (place / "model.txt").read_text()
+
+
+def test_rm_drops_no_result_for_one_of_its_files(nixbridge: Command, project: Path, realized: None) -> None:
+    train = json.loads(nixbridge("ls", "train", "--json").stdout)[0]
+    nixbridge("link", train["id"], "made")
+    for path in (f"{train['outputs']['out']}/model.txt", "made/model.txt"):
+        refused = nixbridge("rm", path, "--force", status=1)
+        assert f"{path} is a part of a result" in refused.stderr
+        assert f"nixbridge rm {train['outputs']['out']}" in refused.stderr
+    assert train["id"] in nixbridge("ls", "train").stdout
 
 
 @pytest.mark.parametrize(

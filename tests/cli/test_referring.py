@@ -146,3 +146,24 @@ def test_files_with_odd_names_are_told_and_given(
         f"{NIXBRIDGE} tree odd | head -n 1", shell=True, cwd=project, env=environment, capture_output=True, check=True
     )
     assert told.stderr == b""
+
+
+def test_a_file_of_a_result_that_ends_as_a_stage_file_does_is_given(nixbridge: Command, project: Path) -> None:
+    (project / "code.py").write_text(
+        "from bridge import out, stage\n\n@stage\ndef code(run, d=out('d')):\n    d.mkdir()\n"
+        "    (d / 'made.py').write_text('raise SystemExit(1)')\n"
+    )
+    nixbridge("realize", "code.py")
+    [found] = json.loads(nixbridge("ls", ":code", "--json").stdout)
+    nixbridge("tag", "paper", found["id"])
+    nixbridge("link", "paper", "result")
+    for reference in (found["id"], found["id"][:5], "paper", "@paper", "code", ":code", "code^out", "code.py:code"):
+        assert nixbridge("cat", f"{reference}/d/made.py").stdout == "raise SystemExit(1)", reference
+    for reference in (found["outputs"]["out"], "result", "./result"):
+        assert nixbridge("cat", f"{reference}/d/made.py").stdout == "raise SystemExit(1)", reference
+    listed = nixbridge("find", "*.py").stdout.split()
+    assert [nixbridge("ls", one).stdout for one in listed] == ["made.py\n"]
+    assert "has no 'other.py'" in nixbridge("cat", "paper/d/other.py", status=1).stderr
+    for target in ("./code.py", str(project / "code.py")):
+        assert json.loads(nixbridge("ls", target, "--json").stdout)[0]["stage"] == "code"
+    assert "there is no file nowhere/stages.py" in nixbridge("ls", "nowhere/stages.py", status=1).stderr

@@ -143,6 +143,40 @@ def test_a_lost_reference_is_found_and_mended(store: Store, other: Store) -> Non
     assert_clean(store)
 
 
+def test_what_is_taken_over_may_refer_to_what_only_nix_has(store: Store, other: Store) -> None:
+    """As what was built from Nix's tools does, which are in no store of ours."""
+    tool = f"/nix/store/{'0' * 32}-tool"
+
+    def in_nix(path: str) -> bool:
+        return path == tool
+
+    for each in (store, other):
+        made = add_file(each, "made", tool.encode(), (tool,))
+        user = add_file(each, "user", made.path.encode(), (made.path,))
+        realized(each, DRV, user.path)
+    store.info_file(made.path).unlink()
+    assert [one.kind for one in verify(store, elsewhere=in_nix).findings] == ["reference"]
+    repair(store, source=other, elsewhere=in_nix)
+    assert all(map(store.is_valid, (made.path, user.path)))
+    for path in (made.path, user.path):
+        store.info_file(path).unlink()
+    repair(store, source=other, elsewhere=in_nix)
+    assert len(realizations(store, DRV)) == 1
+    assert verify(store, elsewhere=in_nix).findings == []
+
+
+def test_a_derivation_that_nobody_has_does_not_stand_against_mending(store: Store, other: Store) -> None:
+    """Nix evaluated it: where there is none to be asked, it counts as there."""
+    drv = f"/nix/store/{'0' * 32}-tool.drv"
+    first = add_file(store, "first", b"first")
+    add_file(other, "first", b"first")
+    user = add_file(store, "user", f"{first.path} {drv}".encode(), (first.path, drv))
+    store.info_file(first.path).unlink()
+    [done] = repair(store, source=other)
+    assert "what it refers to taken from" in (done.done or "")
+    assert all(map(store.is_valid, (first.path, user.path)))
+
+
 def test_where_nobody_knows_what_nix_has_nothing_is_dropped(store: Store) -> None:
     first, second, _, _ = chain(store)
     store.info_file(first.path).unlink()

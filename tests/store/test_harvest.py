@@ -23,6 +23,7 @@ RIGHT = Realization(DRV, {"out": "/nix/store/" + "3" * 32 + "-train"}, "train", 
 OBJECT = "/nix/store/" + "3" * 32
 plain = [None, True, 0, -1, 1.0, 2, "", "x", "..", "a/b", "failed", "done", "nix", float("nan"), float("inf"), [], {}]
 outputs = [{"out": "x"}, {"out": 1}, {"out": f"{OBJECT}-.-x"}, {"out": f"{OBJECT}-a\nb"}]
+outputs += [{"out": f"{OBJECT}-a\n{OBJECT}-b"}]
 errors = [{"file": None, "line": None, "message": "m", "reason": "r"}]
 wrong = st.sampled_from([*plain, *outputs, *errors, "/nix/store/" + "e" * 32 + "-x"])
 records = st.builds(
@@ -103,6 +104,7 @@ def test_texts_are_values_one_for_each_or_refused(texts: list[bytes]) -> None:
     [
         ("/nix/store/" + "0" * 32 + "-x", True),
         ("/nix/store/" + "0" * 32 + "-x\n", False),
+        ("/nix/store/" + "0" * 32 + "-x\n/nix/store/" + "0" * 32 + "-y", False),
         ("/nix/store/" + "0" * 32 + "-.x", False),
         ("/nix/store/" + "e" * 32 + "-x", False),
         ("/nix/store/" + "0" * 32 + "-" + "x" * 212, False),

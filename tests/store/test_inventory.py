@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.formats.store_path import base_name
+from bridge.store import sizes
 from bridge.store.errors import RecordError
 from bridge.store.info import read_info
 from bridge.store.inventory import Inventory, take_inventory
@@ -82,6 +83,20 @@ def test_an_exact_one_sees_a_file_that_was_written_in_place(store: Store) -> Non
     assert shown(take_inventory(store, exact=True))[base_name(path)] == (12345, [])
 
 
+def test_an_exact_one_sees_what_a_copy_that_keeps_times_wrote_in_place(store: Store) -> None:
+    """As `cp -a` and `rsync --inplace` do; and texts all have the time of store objects."""
+    path = add_file(store, "x").path
+    before = store.info_file(path).stat()
+    take_inventory(store)
+    file = store.info_file(path)
+    value = json.loads(file.read_bytes())
+    file.chmod(0o644)
+    file.write_text(json.dumps({**value, "references": [f"/nix/store/{'0' * 32}-y"]}))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_ino == before.st_ino
+    assert shown(take_inventory(store, exact=True))[base_name(path)][1] == [f"{'0' * 32}-y"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -137,6 +152,21 @@ def test_an_info_that_is_none_is_said(store: Store, data: bytes) -> None:
     file.write_bytes(data)
     with pytest.raises(RecordError, match="is damaged"):
         take_inventory(store)
+
+
+def test_an_info_that_can_not_be_read_is_said_and_others_have_their_sizes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, train = chain(store)
+    file = store.info_file(clean.outputs["out"])
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(RecordError, match=f"{file.name} can not be read: Is a directory"):
+        take_inventory(store)
+    for few in (0, 200):
+        monkeypatch.setattr(sizes, "_FEW", few)
+        found = sizes.sizes_of(store, [clean.outputs, train.outputs])
+        assert found == [None, read_info(store, train.outputs["out"]).nar_size]
 
 
 def test_a_closure_is_all_that_is_there_of_what_is_referred_to(store: Store) -> None:

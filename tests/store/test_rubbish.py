@@ -123,6 +123,25 @@ def test_a_log_without_a_realization_goes_after_a_week(store: Store) -> None:
     assert taken(store) == {("log", f"{NAME}.drv-2")}
 
 
+def test_what_somebody_else_takes_while_it_is_looked_at_is_no_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.failed.mkdir()
+    places = [store.logs / f"{NAME}.drv-1", store.failed / "train"]
+    for place in places:
+        place.touch()
+    looked_at = os.lstat
+
+    def taken_before(path: str | Path) -> os.stat_result:
+        if Path(path) in places:
+            Path(path).unlink(missing_ok=True)
+        return looked_at(path)
+
+    monkeypatch.setattr(os, "lstat", taken_before)
+    assert collect(store, Policy(older_than=DAY), dry_run=True).items == ()
+    assert not any(place.exists() for place in places)
+
+
 def test_roots_that_lead_nowhere_go(store: Store, tmp_path: Path) -> None:
     one = realized(store, "train", derivation(store, "train"))
     for name in ("kept", "removed"):

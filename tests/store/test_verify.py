@@ -17,9 +17,12 @@ from bridge.formats.hashes import Hash
 from bridge.formats.store_path import text_path
 from bridge.store.durable import temporary
 from bridge.store.errors import RecordError
+from bridge.store.gc import collect
+from bridge.store.holds import release
 from bridge.store.info import ObjectInfo, read_info
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import add_fixed_file, add_output, add_texts, register_built, remove_tree
+from bridge.store.policy import Policy
 from bridge.store.records import read_records
 from bridge.store.trace import Realization, realizations, record
 from bridge.store.verify import verify
@@ -416,6 +419,26 @@ def test_a_report_counts_what_was_checked(store: Store) -> None:
     assert (report.objects, report.records) == (3, 1)
     assert report.size == sum(read_info(store, f"/nix/store/{path.name}").nar_size for path in store.objects.iterdir())
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("listing", ["info", "trace", f"trace/{DRV[11:]}"])
+def test_what_gc_takes_meanwhile_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch, listing: str) -> None:
+    fill(store)
+    release()
+    folders = [f"{store.root}/{listing}"]
+    listed = os.listdir
+
+    def taken_after(path: str | Path) -> list[str]:
+        names = listed(path)
+        if str(path) in folders:
+            folders.clear()
+            collect(store, Policy(unrooted=True))
+        return names
+
+    monkeypatch.setattr(os, "listdir", taken_after)
+    assert verify(store).findings == []
+    assert folders == []
+    assert listed(store.info) == listed(store.trace) == []
 
 
 def test_an_output_may_be_elsewhere(store: Store) -> None:
