@@ -32,10 +32,11 @@ _PROMPT = "$ "
 
 _VOLATILE = (
     (re.compile(r"\b(?=\d*[a-z])([0-9a-df-np-sv-z]{16,52}|[0-9a-f]{12,64})\b"), "<id>"),
+    (re.compile(r"(?<=\.drv-)[0-9a-f]{10}\b"), "<id>"),
     (re.compile(r"\b\d+(\.\d+)? (ms|s|min|h|d|days?|months?|years?)( ago)?(?![\w.])"), "<time>"),
     (re.compile(r"\s+"), " "),
 )
-"""What a block that is `volatile` may print differently: ids and hashes, durations and ages, the width of columns."""
+"""What a block that is `volatile` may print differently: ids, hashes, names of logs, times, the width of columns."""
 
 
 @dataclass(frozen=True, slots=True)
