@@ -9,27 +9,25 @@ The engine owns the graph: one thread decides, others run and build. It reports 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.formats.derivation import Instantiated
 from bridge.formats.errors import BridgeError
-from bridge.nix.errors import NixError
 from bridge.nix.installation import Installation
 from bridge.stages.plan import Node, Plan
-from bridge.stages.values import FetchRecipe, GitRecipe, PythonRecipe
 from bridge.store.durable import dead_temporaries
 from bridge.store.holds import hold, using
 from bridge.store.layout import Store
 from bridge.store.objects import remove_tree
 from bridge.store.trace import Realization
 
+from .builders import Builders
 from .choosing import (
     Choice,
     Expected,
@@ -46,8 +44,10 @@ from .errors import BuildError, Interrupted, MatchError, RealizeError
 from .events import Chosen, Failed, Finished, Note, Reporter, Skipped
 from .matchers import Candidate, apply, takes_many
 from .options import Asked, Options, asked_of
+from .order import Order
 from .places import Places
-from .schedule import CPU, Durations, Grant, Queue, machine
+from .runs import Runs
+from .schedule import Durations
 from .sources import add_source
 from .task import Context, Task
 from .turns import Turns
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     # Imported late, like all that only a run or a build needs: often there is nothing to do.
     from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
-    from .build_nix import NixBuilder
     from .elsewhere import Elsewhere
 
 __all__ = ["Options", "Outcome", "realize"]
@@ -137,52 +136,33 @@ class _Engine:
         self._asked = asked_of(plan, options)
         self._report = report
         self._context = Context(store, Places(store, nix), report, options.keep_failed, options.debugger)
-        self._installation = nix
-        self._nix: NixBuilder | None = None
+        self._builders = Builders(self._context, plan, nix, options.builder)
         self._executor = ForkWorkers() if executor is None else _elsewhere(executor, store, options)
-        self._threads: ThreadPoolExecutor | None = None
-        self._nix_thread: ThreadPoolExecutor | None = None
 
-        self._dependents: dict[Node, list[Node]] = {node: [] for node in plan.nodes}
-        self._open: dict[Node, int] = {}
-        for node in plan.nodes:
-            self._open[node] = len(node.inputs)
-            for used in node.inputs:
-                self._dependents[used].append(node)
-        self._ready = deque(node for node in plan.nodes if not node.inputs)
+        self._order = Order(plan)
         self._choices: dict[Node, Choice] = {}
         self._to_hold: list[str] = []
         self._pending: dict[Node, int] = {}
         self._candidates_seen: dict[Node, tuple[Candidate, ...]] = {}
         self._resolved_seen: dict[Node, tuple[Instantiated, ...]] = {}
         self._expected: dict[Node, Expected] = {}
-        self._failed: dict[Node, BridgeError] = {}
-        self._lost: set[Node] = set()
         self._for_nix: list[Task] = []
         self._in_nix: set[Node] = set()
+        self._nix_thread: ThreadPoolExecutor | None = None
         self._turns = Turns(store, report)
         self._tried: set[Node] = set()
-        self._runs: dict[Node, int] = {}
         self._kept: dict[Node, BuildError] = {}
         self._running: dict[Future[Any], Task | list[Task]] = {}
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        self._grants: dict[Future[Any], Grant] = {}
+        self._is_clean = False
         self._durations = Durations(store)
         self._ways = self._durations.ways(plan)
-        self._queue = Queue({**self._capacity(), **options.resources}, os.environ)
-
-    def _capacity(self) -> Mapping[str, int]:
-        """What there is of each resource, where the runs are made."""
-        there = None if isinstance(self._executor, ForkWorkers) else self._executor.capacity
-        return machine(os.environ, self._options.jobs) if there is None else {**there, CPU: self._options.jobs}
+        self._runs = Runs(self._executor, options.jobs, options.resources)
 
     # ---------------------------------------------------------------------------------- the loop
 
     def run(self) -> Outcome:
-        if self._installation is not None and any(
-            node.source is None and self._goes_to_nix(node) for node in self._plan.nodes
-        ):
-            self._installation.check_store_dir()
+        self._builders.check()
         try:
             self._loop()
         except BaseException:
@@ -191,8 +171,8 @@ class _Engine:
         finally:
             self._close()
         self._durations.save()
-        if self._failed:
-            failures = list(self._failed.values())
+        if self._order.failed:
+            failures = list(self._order.failed.values())
             count = f"{len(failures)} stages failed" if len(failures) > 1 else "1 stage failed"
             raise RealizeError(count, failures=failures)
         return Outcome(self._choices, self._pending, self._candidates_seen, self._resolved_seen)
@@ -209,7 +189,7 @@ class _Engine:
             if not self._running and not waiting:
                 return
             self._wait(_POLL if waiting else _NIX_POLL)
-            self._ready.extend(self._turns.waiting)
+            self._order.ready.extend(self._turns.waiting)
 
     def _wait(self, timeout: float) -> None:
         """Take what has ended, or wait for the first that does."""
@@ -229,14 +209,15 @@ class _Engine:
         Many at a time keep `gc` out and are then held together: for each of them that costs more than looking at it.
         """
         store = self._context.store
-        while self._ready:
+        ready = self._order.ready
+        while ready:
             until = time.monotonic() + _MOMENT
             # A dry run leaves the store as it is.
             with contextlib.nullcontext() if self._options.dry_run else using(store):
-                while self._ready and time.monotonic() < until:
-                    self._guard(self._ready.popleft())
+                while ready and time.monotonic() < until:
+                    self._guard(ready.popleft())
                     if self._stops():
-                        self._ready.clear()
+                        ready.clear()
                 hold(store, self._to_hold)
             self._to_hold.clear()
 
@@ -253,7 +234,7 @@ class _Engine:
 
     def _stops(self) -> bool:
         """Whether a failure ends the others: not where the user says so, and not one that its stage keeps."""
-        return not self._options.keep_going and any(node not in self._kept for node in self._failed)
+        return not self._options.keep_going and any(node not in self._kept for node in self._order.failed)
 
     def _consider(self, node: Node) -> None:
         """Choose for a node whose inputs are chosen, or start what is missing."""
@@ -343,7 +324,7 @@ class _Engine:
         return [_Found(one, self._candidates(node, one)) for one in resolved]
 
     def _candidates(self, node: Node, resolved: Instantiated) -> list[Candidate]:
-        return candidates_of(self._context.places, node, resolved.path, by_nix=self._goes_to_nix(node))
+        return candidates_of(self._context.places, node, resolved.path, by_nix=self._builders.is_delegated(node))
 
     def _missing(self, node: Node, found: _Found) -> int:
         """How many realizations must be made before the matcher is asked (again)."""
@@ -397,36 +378,14 @@ class _Engine:
 
     def _count_down(self, node: Node) -> None:
         self._turns.settle(node)
-        for dependent in self._dependents[node]:
-            self._open[dependent] -= 1
-            # One that failed in the same call of Nix as its inputs were made has had its try.
-            if self._open[dependent] == 0 and dependent not in self._lost and dependent not in self._failed:
-                self._ready.append(dependent)
+        self._order.count_down(node)
 
     # ---------------------------------------------------------------------------- starting
-
-    def _goes_to_nix(self, node: Node) -> bool:
-        """Whether Nix is to build this node."""
-        stage = node.stage
-        if isinstance(stage.recipe, PythonRecipe | FetchRecipe | GitRecipe) or not stage.policy.deterministic:
-            return False
-        builder = self._options.builder if stage.policy.builder == "auto" else stage.policy.builder
-        if builder == "local" and not node.needs_nix:
-            return False
-        if self._installation is None and (builder == "nix" or node.needs_nix):
-            raise RealizeError(
-                f"the stage {node.name} needs Nix, and there is none", hint="install Nix, or use --builder local"
-            )
-        return self._installation is not None
 
     def _start(self, node: Node, found: Sequence[_Found], missing: Sequence[int]) -> None:
         asked = self._asked.pop(node, Asked())
         self._clean_up()
-        if self._installation is not None and self._nix is None:
-            from .build_nix import NixBuilder
-
-            self._nix = NixBuilder(self._context, self._installation, self._plan.evaluator)
-        if self._goes_to_nix(node) and self._nix_works(node):
+        if self._builders.nix_for(node) is not None:
             self._for_nix += [Task(node, one.resolved, ()) for one, count in zip(found, missing, strict=True) if count]
             return
         tasks = []
@@ -438,62 +397,40 @@ class _Engine:
             indices = [made.index for made in asked.redo if made.drv == drv]
             indices += unused_indices(self._context.store, drv, count - len(indices))
             tasks += [Task(node, one.resolved, (), index, seed_of(drv, index), previous) for index in indices]
-        for task in tasks:
-            self._queue.put(task, self._ways[node])
-        self._runs[node] = len(tasks)
+        self._runs.put(tasks, self._ways[node])
 
     def _start_runs(self) -> None:
         """Start the most important of what waits, as far as there is room."""
-        if not self._queue:
+        if not self._runs:
             return
         from .make import Maker
 
-        if self._threads is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._threads = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="realize")
-        maker = Maker(self._context, self._executor, self._choices, self._nix)
-        for task, grant in self._queue.take():
-            # Which GPUs a run gets elsewhere, its worker knows.
-            environ = grant.environ if isinstance(self._executor, ForkWorkers) else {}
-            future = self._threads.submit(maker.make, replace(task, environ=environ, started=time.time()))
-            self._grants[future] = grant
+        maker = Maker(self._context, self._executor, self._choices, self._builders.nix)
+        for future, task in self._runs.start(maker.make):
             self._run(future, task)
 
     def _clean_up(self) -> None:
         """Take back what dead processes left, once, before anything is made."""
-        if self._threads is None and not self._for_nix and self._nix_thread is None:
+        if not self._is_clean:
+            self._is_clean = True
             for path in dead_temporaries(self._context.store):
                 remove_tree(path)
-
-    def _nix_works(self, node: Node) -> bool:
-        """Whether Nix can be connected to; where it may, the local builder takes its place."""
-        assert self._nix is not None
-        try:
-            with self._nix.connection():
-                return True
-        except NixError as error:
-            builder = self._options.builder if node.stage.policy.builder == "auto" else node.stage.policy.builder
-            if builder == "nix" or node.needs_nix:
-                raise
-            self._report(Note(f"Nix is there but can not be used, so the local builder builds: {error}"))
-            self._installation = None
-            return False
 
     # ------------------------------------------------------------------------------------ Nix
 
     def _start_nix(self) -> None:
         """Hand Nix all that it can build now, in one go, if it is not busy."""
-        if not self._for_nix or self._nix is None:
+        if not self._for_nix:
             return
         if sum(isinstance(tasks, list) for tasks in self._running.values()) >= _NIX_CALLS:
             return
+        nix = self._builders.nix
+        assert nix is not None
         tasks, self._for_nix = self._with_dependents(self._for_nix), []
         if self._nix_thread is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._nix_thread = ThreadPoolExecutor(_NIX_CALLS, thread_name_prefix="nix")
-        nix = self._nix
         self._in_nix.update(task.node for task in tasks)
         future = self._nix_thread.submit(
             nix.build,
@@ -510,8 +447,8 @@ class _Engine:
         nodes = {task.node for task in tasks}
         pending = deque(nodes)
         while pending:
-            for node in self._dependents[pending.popleft()]:
-                if node in nodes or node.waits or node.instantiated is None or not self._goes_to_nix(node):
+            for node in self._order.dependents[pending.popleft()]:
+                if node in nodes or node.waits or node.instantiated is None or not self._builders.is_delegated(node):
                     continue
                 if not all(used in nodes or used in self._choices for used in node.inputs):
                     continue
@@ -535,8 +472,7 @@ class _Engine:
             self._finish_nix(future, what)
             return
         node = what.node
-        self._runs[node] -= 1
-        self._queue.give_back(self._grants.pop(future))
+        self._runs.end(future, node)
         error = future.exception()
         if error is None:
             made = future.result()
@@ -550,22 +486,22 @@ class _Engine:
             self._fail(node, error)
         else:
             raise error
-        if self._runs[node] == 0:
-            if node in self._failed:
+        if not self._runs.left(node):
+            if node in self._order.failed:
                 self._turns.release(node)
             else:
-                self._ready.append(node)
+                self._order.ready.append(node)
 
     def _look_at_nix(self) -> None:
         """Go on with what Nix has finished of a call that still runs, where something waits for it."""
         for tasks in [tasks for tasks in self._running.values() if isinstance(tasks, list)]:
             group = {task.node for task in tasks}
             awaited = [
-                task for task in tasks if any(dependent not in group for dependent in self._dependents[task.node])
+                task for task in tasks if any(dependent not in group for dependent in self._order.dependents[task.node])
             ]
-            if not awaited or self._nix is None:
+            if not awaited or self._builders.nix is None:
                 continue
-            made = self._nix.finished(awaited)
+            made = self._builders.nix.finished(awaited)
             tasks[:] = [task for task in tasks if task.resolved.path not in made]
             for task in awaited:
                 if task.resolved.path in made:
@@ -579,7 +515,7 @@ class _Engine:
         if all(task.node is not node for task in left):
             self._in_nix.discard(node)
             if all(used in self._choices for used in node.inputs):
-                self._ready.append(node)
+                self._order.ready.append(node)
 
     def _finish_nix(self, future: Future[Any], tasks: list[Task]) -> None:
         error = future.exception()
@@ -605,28 +541,22 @@ class _Engine:
 
     def _fail(self, node: Node, error: BridgeError) -> None:
         # Other runs of the stage may still go on; then the last one of them releases it.
-        if not self._runs.get(node):
+        if not self._runs.left(node):
             self._turns.release(node)
-        if node in self._failed or isinstance(error, Interrupted):
+        if node in self._order.failed or isinstance(error, Interrupted):
             return
-        self._failed[node] = error
         self._report(Failed(node, error))
-        pending = deque([node])
-        while pending:
-            for dependent in self._dependents[pending.popleft()]:
-                if dependent not in self._lost:
-                    self._lost.add(dependent)
-                    self._turns.release(dependent)
-                    self._report(Skipped(dependent, node))
-                    pending.append(dependent)
+        for lost in self._order.fail(node, error):
+            self._turns.release(lost)
+            self._report(Skipped(lost, node))
 
     def _abort(self) -> None:
         """End everything that runs."""
         from concurrent.futures import wait
 
         self._context.cancelled.set()
-        self._ready.clear()
-        self._queue.clear()
+        self._order.ready.clear()
+        self._runs.clear()
         for future in self._running:
             future.cancel()
         left = set(self._running)
@@ -640,12 +570,11 @@ class _Engine:
         if self._context.cancelled.is_set():
             # Where a second Ctrl-C came while the first was obeyed.
             self._executor.stop(signal.SIGKILL)
-        for pool in (self._threads, self._nix_thread):
-            if pool is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
+        self._runs.close()
+        if self._nix_thread is not None:
+            self._nix_thread.shutdown(wait=True, cancel_futures=True)
         self._executor.shutdown()
-        if self._nix is not None:
-            self._nix.close()
+        self._builders.close()
         self._turns.close()
 
 
