@@ -50,16 +50,15 @@ def instantiate_command(
     )
     if add:
         from bridge.nix.installation import require
-        from bridge.realize.build_nix import NixBuilder
-        from bridge.realize.places import Places
-        from bridge.realize.task import Context, Task
+        from bridge.realize.nix_store import NixStore
+        from bridge.realize.task import Task
 
         nix = require()
-        builder = NixBuilder(Context(opened, Places(opened, nix), lambda event: None), nix)
+        there = NixStore(opened, nix)
         try:
-            builder.prepare([Task(node, node.instantiated, ()) for node in plan.nodes if node.instantiated is not None])
+            there.prepare([Task(node, node.instantiated, ()) for node in plan.nodes if node.instantiated is not None])
         finally:
-            builder.close()
+            there.close()
     if json:
         print_json([{"stage": node.name, "path": node.path} for node in plan.targets])
         return

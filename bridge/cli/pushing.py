@@ -44,26 +44,25 @@ def push_nix_command(
     nixbridge push-nix stages.py:train
     """
     from bridge.nix.installation import require
-    from bridge.realize.build_nix import NixBuilder
-    from bridge.realize.task import Context
+    from bridge.realize.nix_store import NixStore
 
     nix = require()
     opened, paths = _paths(names, settings or (), store)
-    builder = NixBuilder(Context(opened, Places(opened, nix), lambda event: None), nix)
+    there = NixStore(opened, nix)
     done = []
     try:
         for path in paths:
-            with builder.connection() as connection:
+            with there.connection() as connection:
                 was_there = connection.is_valid_path(path)
                 connection.add_temp_root(path)
-                builder.push(path)
+                there.push(path)
                 link = opened.roots / f"nix-{base_name(path)}"
                 with disk_errors(f"the root {link} can not be made"), contextlib.suppress(FileExistsError):
                     os.symlink(path, link)
                 connection.add_indirect_root(str(link))
             done.append({"path": path, "added": not was_there, "root": str(link)})
     finally:
-        builder.close()
+        there.close()
     if json:
         print_json(done)
         return

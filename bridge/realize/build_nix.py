@@ -9,24 +9,19 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bridge.formats import nar
 from bridge.formats.derivation import DRV_SUFFIX, derivation_references
 from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import STORE_PATH, base_name, name_part
 from bridge.nix import activity
 from bridge.nix.build import build, log_command
-from bridge.nix.client import Connection, PathInfo, connect
-from bridge.nix.errors import NixBuildError, NixCancelledError, NixError
-from bridge.nix.installation import Installation
+from bridge.nix.errors import NixBuildError, NixCancelledError
 from bridge.stages.plan import Evaluated, Evaluator, Node
 from bridge.stages.resolve import question
-from bridge.stages.sources import SourceObject
 from bridge.store.durable import disk_errors
 from bridge.store.holds import hold
-from bridge.store.info import ObjectInfo, find_info
 from bridge.store.objects import add_texts
 from bridge.store.trace import Realization, record
 
@@ -34,6 +29,7 @@ from .errors import BuildError, Interrupted
 from .events import Aside, Line, Note, Phase, Started
 from .kept import never_kept
 from .nix_calls import calls, with_inputs
+from .nix_store import NixStore
 from .sources import bring_source
 from .task import Context, Task, printable
 
@@ -65,149 +61,16 @@ class _Seen:
 
 @dataclass(slots=True)
 class NixBuilder:
-    """Nix, as the engine uses it: one connection, which keeps what was brought from its collector."""
+    """Nix, as the engine uses it."""
 
     context: Context
-    installation: Installation
+    nix_store: NixStore
     evaluator: Evaluator | None = None
-    _connection: Connection | None = None
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _made: dict[str, Realization] = field(default_factory=dict)
     _evaluated: dict[str, Evaluated] = field(default_factory=dict)
     _told: set[Node] = field(default_factory=set)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """The connection, made at first use, for one thread at a time.
-
-        Raises
-        ------
-        NixError
-            If Nix can not be connected to.
-        """
-        with self._lock:
-            if self._connection is None:
-                self._connection = connect(self.installation)
-            yield self._connection
-
-    def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    # ------------------------------------------------------------------------------- bringing
-
-    def closure(self, paths: Iterable[str]) -> list[str]:
-        """The closure of paths that the Nix store has."""
-        with self.connection() as nix:
-            return list(nix.closure(paths))
-
-    def push(self, path: str) -> None:
-        """Bring an object of the Python store to Nix, with all it refers to, under the same path.
-
-        Raises
-        ------
-        BuildError
-            If it is a result of the local builder, which Nix does not take for its own.
-        """
-        with self.connection() as nix:
-            stack = [path]
-            while stack:
-                top = stack[-1]
-                if nix.is_valid_path(top):
-                    stack.pop()
-                    continue
-                info = self._portable(top)
-                missing = [one for one in info.references if one != top and not nix.is_valid_path(one)]
-                if missing:
-                    stack.extend(missing)
-                    continue
-                stack.pop()
-                self._add(nix, info)
-
-    def _portable(self, path: str) -> ObjectInfo:
-        info = find_info(self.context.store, path)
-        if info is None:
-            raise BuildError(
-                f"{path} is neither in the Python store nor in the Nix store",
-                stage=name_part(path),
-                hint="run it again",
-            )
-        if info.content_address is None:
-            raise BuildError(
-                f"{path} was built by the local builder, and Nix does not take it for its own",
-                stage=name_part(path),
-                hint="build it with Nix as well, or everything with --builder local",
-            )
-        return info
-
-    def _add(self, nix: Connection, info: ObjectInfo) -> None:
-        kind = (info.content_address or "").rpartition(":")[0]
-        real = self.context.store.place_of(info.path)
-        name = name_part(info.path)
-        if info.path in info.references:
-            try:
-                known = PathInfo(
-                    info.path, None, info.nar_hash, info.references, 0, info.nar_size, False, (), info.content_address
-                )
-                nix.add_nar_to_store(known, nar.pack_chunks(real))
-            except NixError as error:
-                raise BuildError(
-                    f"{info.path} refers to itself, and this Nix does not take it: {error}",
-                    stage=name,
-                    hint="Nix 2.17 to 2.34 hash self references in another way than others; let the stage write "
-                    "relative paths, or make it anew where it is used",
-                ) from error
-        elif kind == "fixed:r:sha256":
-            nix.add_to_store(name, kind, info.references, nar.pack_chunks(real))
-        else:
-            with real.open("rb") as file:
-                nix.add_to_store(name, kind, info.references, iter(lambda: file.read(1 << 20), b""))
-
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        """Bring the derivations of tasks to Nix, and all that they need."""
-        drvs: dict[str, tuple[str, bytes, frozenset[str]]] = {}
-        objects: dict[str, SourceObject] = {}
-        needed: dict[str, None] = {}
-        stack: list[tuple[Node, Task | None]] = [(task.node, task) for task in tasks]
-        seen: set[str] = set()
-        while stack:
-            node, task = stack.pop()
-            if node.source is not None:
-                objects[node.path] = node.source
-                needed[node.path] = None
-                continue
-            found = task.resolved if task is not None else node.instantiated
-            assert found is not None
-            if found.path in seen or node.foreign or found.path in self._evaluated:
-                continue
-            seen.add(found.path)
-            drv = found.derivation
-            references = frozenset(derivation_references(drv))
-            drvs[found.path] = (drv.name + DRV_SUFFIX, found.aterm, references)
-            objects |= {one.path: one for one in node.objects}
-            needed |= dict.fromkeys(drv.input_srcs)
-            # A fixed output that we fetched needs no download by Nix.
-            for output in drv.outputs:
-                path = drv.output_path(output)
-                if drv.is_fixed and path is not None and find_info(self.context.store, path) is not None:
-                    needed[path] = None
-            for used in node.inputs:
-                if used.source is not None or used.path in drv.input_drvs:
-                    stack.append((used, None))
-        with self.connection() as nix:
-            valid = nix.query_valid_paths([*needed, *drvs])
-            for path in needed:
-                if path in valid:
-                    continue
-                if path in objects:
-                    bring_source(nix, objects[path])
-                else:
-                    self.push(path)
-            for path in _inputs_first({path: drv[2] for path, drv in drvs.items() if path not in valid}):
-                nix.add_derivation(*drvs[path])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------------------------- building
 
@@ -261,7 +124,7 @@ class NixBuilder:
                     log.lines.append(printable(text))
                     self.context.report(Line(node, text))
 
-        with self.connection() as nix:
+        with self.nix_store.connection() as nix:
             for task in tasks:
                 for path in self._outputs(task).values():
                     nix.add_temp_root(path)
@@ -275,7 +138,7 @@ class NixBuilder:
             limits = {} if timeout is None else {"timeout": str(math.ceil(timeout))}
             try:
                 build(
-                    self.installation,
+                    self.nix_store.installation,
                     [one for path in goals for one in self._installables(by_drv[path])],
                     on_event=on_event,
                     keep_going=keep_going,
@@ -355,9 +218,9 @@ class NixBuilder:
         """Have an input in the Nix store: a source as it is, or what was chosen."""
         source = next((used.source for used in node.inputs if used.source is not None and used.path == path), None)
         if source is None:
-            self.push(path)
+            self.nix_store.push(path)
             return
-        with self.connection() as nix:
+        with self.nix_store.connection() as nix:
             if not nix.is_valid_path(path):
                 bring_source(nix, source)
 
@@ -372,7 +235,7 @@ class NixBuilder:
         blamed = {self._goal(task) for task in unmade} & failed
         if failed and not blamed:
             for task in unmade:
-                if task.node.needs_nix and not failed.isdisjoint(self.closure([self._goal(task)])):
+                if task.node.needs_nix and not failed.isdisjoint(self.nix_store.closure([self._goal(task)])):
                     blamed.add(self._goal(task))
         return blamed
 
@@ -389,7 +252,7 @@ class NixBuilder:
         found = {name: path for name in drv.outputs if (path := drv.output_path(name)) is not None}
         if len(found) < len(drv.outputs) and (task.node.foreign or evaluated is not None):
             # Content-addressed: Nix knows once it is built.
-            with self.connection() as nix:
+            with self.nix_store.connection() as nix:
                 known = nix.query_derivation_output_map(self._goal(task))
             found = {name: path for name, path in known.items() if path is not None}
             found = found if len(found) == len(drv.outputs) else {}
@@ -400,13 +263,13 @@ class NixBuilder:
     def _prepared(self, tasks: Sequence[Task], failed: dict[str, BridgeError]) -> list[Task]:
         """Those tasks that Nix has all inputs for; why not, for the others."""
         try:
-            self.prepare(tasks)
+            self.nix_store.prepare(tasks, self._evaluated)
             return list(tasks)
         except BuildError:
             ready = []
             for task in tasks:
                 try:
-                    self.prepare([task])
+                    self.nix_store.prepare([task], self._evaluated)
                     ready.append(task)
                 except BuildError as error:
                     failed[task.resolved.path] = error
@@ -417,7 +280,7 @@ class NixBuilder:
         store = self.context.store
         made: list[Realization] = []
         now = time.time()
-        with self.connection() as nix:
+        with self.nix_store.connection() as nix:
             valid = nix.query_valid_paths([path for task in tasks for path in self._outputs(task).values()])
             # Ours to keep: it says later what was built, also where the record is moved to.
             built = [task.resolved for task in tasks if valid.issuperset(self._outputs(task).values())]
@@ -444,7 +307,7 @@ class NixBuilder:
                     runner="nix",
                     started=seen.started or now,
                     stopped=seen.stopped or now,
-                    host={"nix": self.installation.version_text()},
+                    host={"nix": self.nix_store.installation.version_text()},
                 )
                 made.append(record(store, one))
         return made
@@ -492,10 +355,3 @@ def _aside(event: activity.Event, known: dict[str, Aside]) -> Aside | None:
     else:
         known[aside.key] = aside
     return aside
-
-
-def _inputs_first(references: dict[str, frozenset[str]]) -> list[str]:
-    from graphlib import TopologicalSorter
-
-    graph = {path: [used for used in refers if used in references] for path, refers in references.items()}
-    return list(TopologicalSorter(graph).static_order())

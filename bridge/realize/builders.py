@@ -56,8 +56,10 @@ class Builders:
         if self._nix is None and self._installation is not None:
             # Imported late, like all that only a build needs.
             from .build_nix import NixBuilder
+            from .nix_store import NixStore
 
-            self._nix = NixBuilder(self._context, self._installation, self._plan.evaluator)
+            there = NixStore(self._context.store, self._installation)
+            self._nix = NixBuilder(self._context, there, self._plan.evaluator)
         return self._nix
 
     def is_delegated(self, node: Node) -> bool:
@@ -96,7 +98,7 @@ class Builders:
         if nix is None:
             return None
         try:
-            with nix.connection():
+            with nix.nix_store.connection():
                 return nix
         except NixError as error:
             if self._wanted(node) == "nix" or node.needs_nix:
@@ -107,4 +109,4 @@ class Builders:
 
     def close(self) -> None:
         if self._nix is not None:
-            self._nix.close()
+            self._nix.nix_store.close()

@@ -13,12 +13,12 @@ from bridge.stages.plan import Node, Plan, instantiate
 from bridge.stages.values import PythonRecipe, ShellRecipe, Stage
 from bridge.store.layout import Store, open_located
 
-from .build_nix import NixBuilder
 from .choosing import Choice, candidates_of, previous_of, resolved_of, seed_of, unused_indices
 from .engine import Options, realize
 from .errors import RealizeError
 from .events import Reporter
 from .make import Maker
+from .nix_store import NixStore
 from .places import Places
 from .session import PythonSession, ShellSession, open_indices
 from .task import Context, Task
@@ -71,12 +71,12 @@ def debug(
     choices = _inputs(plan, node, context, installation, options)
     task = _task(context, node, choices, index)
     with ForkWorkers() as workers:
-        builder = NixBuilder(context, installation) if installation is not None else None
+        nix_store = NixStore(store, installation) if installation is not None else None
         try:
-            task = Maker(context, workers, choices, builder).provided(task)
+            task = Maker(context, workers, choices, nix_store).provided(task)
         finally:
-            if builder is not None:
-                builder.close()
+            if nix_store is not None:
+                nix_store.close()
     kind = PythonSession if isinstance(node.stage.recipe, PythonRecipe) else ShellSession
     return kind(context, task, register=register)
 

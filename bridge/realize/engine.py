@@ -405,7 +405,8 @@ class _Engine:
             return
         from .make import Maker
 
-        maker = Maker(self._context, self._executor, self._choices, self._builders.nix)
+        nix = self._builders.nix
+        maker = Maker(self._context, self._executor, self._choices, None if nix is None else nix.nix_store)
         for future, task in self._runs.start(maker.make):
             self._run(future, task)
 

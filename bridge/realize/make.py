@@ -24,8 +24,8 @@ from .task import Context, Task
 from .workers import ForkWorkers
 
 if TYPE_CHECKING:
-    from .build_nix import NixBuilder
     from .elsewhere import Elsewhere
+    from .nix_store import NixStore
 
 __all__ = ["Maker"]
 
@@ -45,7 +45,7 @@ class Maker:
     context: Context
     executor: ForkWorkers | Elsewhere
     choices: Mapping[Node, Choice]
-    nix: NixBuilder | None
+    nix: NixStore | None
 
     def make(self, task: Task) -> Realization:
         """Make and record one realization.
