@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import platform
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, overload
 from urllib.parse import urlsplit
 
@@ -140,7 +141,18 @@ def _python_stage(function: Callable[..., Any], name: str | None, policy: Policy
     for argument, value in arguments.items():
         if isinstance(value, Promise) and (argument in _RESERVED):
             raise at.error(f"an output can not be named {argument!r}: a stage has that attribute itself")
-    return Stage(name, PythonRecipe(inner, place.line, arguments, run), policy, at)
+    recipe = PythonRecipe(inner, _decorated_at(code), arguments, run, wrapped=inner is not function)
+    return Stage(name, recipe, policy, at)
+
+
+def _decorated_at(code: CodeType) -> int:
+    """The line of the function's module that is being run; 0 where the function is given from elsewhere."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == code.co_filename and frame.f_code.co_name == "<module>":
+            return frame.f_lineno
+        frame = frame.f_back
+    return 0
 
 
 _RESERVED = frozenset(("name", "recipe", "policy", "place", "options", "promises", "inputs"))

@@ -170,7 +170,7 @@ def _derivation(
 
 
 def _python(stage: Stage, recipe: PythonRecipe, parts: Parts, text: Text) -> Derivation:
-    code = stage_code(recipe.function, recipe.decorated_at)
+    code = stage_code(recipe.function, recipe.decorated_at, recipe.wrapped)
     found = code_object(f"{stage.name}-code", code)
     parts.objects.append(found)
     parts.sources.add(found.path)

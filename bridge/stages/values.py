@@ -158,10 +158,12 @@ class PythonRecipe:
 
     function: FunctionType
     decorated_at: int
-    """The line of the decorator, which tells it from the decorators below it."""
+    """The line of the decorator, which tells it from the decorators below it; 0 where it is none."""
     arguments: Mapping[str, Value]
     run: str | None
     beside: bool = False
+    wrapped: bool = False
+    """Whether the function was given inside of another one, which a decorator of it must have put around it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

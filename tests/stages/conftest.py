@@ -23,8 +23,10 @@ from bridge.stages.values import PythonRecipe, Stage
 
 def forget() -> None:
     """Drop what nixbridge remembers of files."""
-    for remembered in (modules.load, modules.find, modules.project_root, prune.stage_code):
+    for remembered in (modules.tree, modules.load, modules.find, modules.locate, modules.outline):
         remembered.cache_clear()
+    modules.project_root.cache_clear()
+    prune.stage_code.cache_clear()
 
 
 @dataclass

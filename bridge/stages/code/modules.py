@@ -7,13 +7,30 @@ import importlib.util
 import symtable
 import sys
 import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Module", "Statement", "analyse", "find", "imported_names", "load", "project_root"]
+from bridge.stages.errors import CodeError
 
-_DYNAMIC_CALLS = frozenset(("eval", "exec", "globals", "__import__", "vars"))
+__all__ = [
+    "Module",
+    "Statement",
+    "analyse",
+    "chains",
+    "find",
+    "imported_at_once",
+    "imported_names",
+    "load",
+    "locate",
+    "outline",
+    "project_root",
+    "tree",
+]
+
+_DYNAMIC_NAMES = frozenset(("__import__", "eval", "exec", "globals"))
+_DYNAMIC_CALLS = _DYNAMIC_NAMES | {"locals", "vars"}
 _PROJECT_MARKS = ("pyproject.toml", "flake.nix", ".git")
 
 
@@ -30,6 +47,12 @@ class Statement:
     """For one that binds by a call (a decorator, a base class, a function): what that call may change."""
     imports: tuple[ast.Import | ast.ImportFrom, ...]
     """The import statements in it, at any depth."""
+    changes: frozenset[tuple[str, ...]]
+    """What it sets, as (name, attribute, …), also in functions: globals, attributes, items."""
+    acts: frozenset[tuple[str, ...]]
+    """What it calls for the sake of the call, as (name, attribute, …), also in functions."""
+    registers: frozenset[tuple[str, ...]]
+    """What it calls as a decorator or as a statement when the module is imported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,18 +71,24 @@ class Module:
     """Its `from __future__` imports, which all of its code needs."""
     binders: dict[str, list[Statement]] = field(default_factory=dict)
     readers: dict[str, list[Statement]] = field(default_factory=dict)
+    setters: dict[str, list[Statement]] = field(default_factory=dict)
+    """The functions and classes that set a name, or something of what it holds."""
     _effects: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
 
     @property
     def package(self) -> str:
         return self.name if self.is_package else self.name.rpartition(".")[0]
 
+    def holds_state(self, name: str) -> bool:
+        """Whether others may change what `name` holds."""
+        return name in self.setters or any(_holds_state(one, name) for one in self.binders.get(name, ()))
+
     def effects(self, name: str) -> tuple[Statement, ...]:
         """The statements that may change what `name` holds, directly or through functions that they call."""
         if name not in self._effects:
             readers = [*self.readers.get(name, ()), *self.binders.get(name, ())]
-            found = dict.fromkeys(one for one in readers if one.effect)
-            if any(_holds_state(one, name) for one in self.binders.get(name, ())):
+            found = dict.fromkeys(one for one in readers if one.effect and not self._only_uses(one, name))
+            if self.holds_state(name):
                 seen, pending = {name}, [name]
                 while pending:
                     through = pending.pop()
@@ -71,6 +100,12 @@ class Module:
             self._effects[name] = tuple(found)
         return self._effects[name]
 
+    def _only_uses(self, statement: Statement, name: str) -> bool:
+        """Whether a statement takes something from an import, such as `T["x"] = name.pi`, and does nothing to it."""
+        imported = all(name in _bound_by_import(one) for one in self.binders.get(name, ()))
+        done = {path[0] for path in statement.changes | statement.acts}
+        return imported and _is_simple(statement.node) and name not in done and () not in chains(statement.node, name)
+
 
 @cache
 def load(name: str, file: Path) -> Module:
@@ -81,19 +116,69 @@ def load(name: str, file: Path) -> Module:
     SyntaxError, OSError
         As Python's own import does.
     """
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    statements = tuple(analyse(node) for part in tree.body for node in _split(part))
+    parsed = tree(file)
+    statements = tuple(analyse(node) for part in parsed.body for node in _split(part))
     order = {statement: number for number, statement in enumerate(statements)}
     future = tuple(
         one for one in statements if isinstance(one.node, ast.ImportFrom) and one.node.module == "__future__"
     )
-    module = Module(name, file, file.name == "__init__.py", statements, _dynamic(tree), order, future)
+    module = Module(name, file, file.name == "__init__.py", statements, _dynamic(parsed), order, future)
     for statement in statements:
         for bound in statement.binds:
             module.binders.setdefault(bound, []).append(statement)
         for read in statement.reads:
             module.readers.setdefault(read, []).append(statement)
+        # A statement with effects is found without this: those are statements like functions.
+        for changed in set() if statement.effect else {path[0] for path in statement.changes} & statement.reads:
+            module.setters.setdefault(changed, []).append(statement)
     return module
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    """The parsed text of a file."""
+    return ast.parse(file.read_bytes(), filename=str(file))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a look at a module tells, without taking its statements apart.
+
+    Parameters
+    ----------
+    imports
+        The import statements that run when it is imported.
+    acts
+        Whether it sets something of what it imports, or calls that for the sake of the call.
+    """
+
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    acts: bool
+
+
+@cache
+def outline(file: Path) -> Outline:
+    """The outline of a module; of one that is no Python, and can not be imported, an empty one."""
+    try:
+        parts = [one for part in tree(file).body for one in _split(part)]
+    except (SyntaxError, ValueError, OSError):
+        return Outline((), acts=False)
+    imports = tuple(node for part in parts for node in imported_at_once(part))
+    bound = {name for node in imports for *_, name in imported_names(node, "")}
+    nodes = [node for part in parts for node in ast.walk(part)]
+    acts = any(path[0] in bound for path in _changed(nodes) | _acted_on(nodes))
+    return Outline(imports, acts)
+
+
+def imported_at_once(node: ast.stmt) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements in a top-level statement that run with it."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    return [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+
+
+def _is_simple(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr | ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete)
 
 
 def _split(node: ast.stmt) -> list[ast.stmt]:
@@ -123,7 +208,8 @@ def analyse(node: ast.stmt) -> Statement:
     binds: set[str] = set()
     reads: set[str] = set()
     # In a comprehension, it binds a name of the module that is no assigned symbol there.
-    walrus = {one.target.id for one in ast.walk(node) if isinstance(one, ast.NamedExpr)}
+    nodes = list(ast.walk(node))
+    walrus = {one.target.id for one in nodes if isinstance(one, ast.NamedExpr)}
     for symbol in table.get_symbols():
         if (
             symbol.is_assigned()
@@ -142,14 +228,76 @@ def analyse(node: ast.stmt) -> Statement:
             if symbol.is_global() or (scope.get_type() == "class" and not symbol.is_local()):
                 if symbol.is_referenced():
                     reads.add(symbol.get_name())
-                if symbol.is_declared_global() and symbol.is_assigned():
+                if symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
                     changes.add(symbol.get_name())
             elif scope.get_type() == "class" and symbol.is_referenced():
                 # `x = x` in a class reads the module's x.
                 reads.add(symbol.get_name())
     # What a function declares global is state of the module: whoever reads it needs its binders too.
-    imports = tuple(one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
-    return Statement(node, frozenset(binds), frozenset(reads | changes), _has_effect(node), _calls(node), imports)
+    imports = tuple(one for one in nodes if isinstance(one, ast.Import | ast.ImportFrom))
+    return Statement(
+        node,
+        frozenset(binds),
+        frozenset(reads | changes),
+        _has_effect(node),
+        _calls(node),
+        imports,
+        _changed(nodes) | {(name,) for name in changes},
+        _acted_on(nodes),
+        _registered(node),
+    )
+
+
+def _path(node: ast.expr) -> tuple[str, ...]:
+    """The name and attributes that `node` begins with: (a, b) for `a.b`, `a.b[0].c`, and `a.b().c`."""
+    match node:
+        case ast.Name(id=name):
+            return (name,)
+        case ast.Attribute(value=ast.Name() | ast.Attribute() as value, attr=attribute):
+            path = _path(value)
+            return (*path, attribute) if len(path) == _depth(value) else path
+        case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Call(func=value) | ast.Starred(value=value):
+            return _path(value)
+    return ()
+
+
+def _depth(node: ast.expr) -> int:
+    """How many names `a.b.c` has; 0 for what has other parts."""
+    match node:
+        case ast.Name():
+            return 1
+        case ast.Attribute(value=value):
+            depth = _depth(value)
+            return depth + 1 if depth else 0
+    return 0
+
+
+def _changed(nodes: Iterable[ast.AST]) -> frozenset[tuple[str, ...]]:
+    found = set()
+    for one in nodes:
+        match one:
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                found.add(_path(one))
+            case ast.Call(func=ast.Name(id="delattr" | "setattr" | "vars"), args=[first, *_]):
+                found.add(_path(first))
+            case ast.Attribute(value=value, attr="__dict__"):
+                found.add(_path(value))
+    return frozenset(found - {()})
+
+
+def _acted_on(nodes: Iterable[ast.AST]) -> frozenset[tuple[str, ...]]:
+    calls = (one.value for one in nodes if isinstance(one, ast.Expr))
+    return frozenset({_path(call) for call in calls if isinstance(call, ast.Call)} - {()})
+
+
+def _registered(node: ast.stmt) -> frozenset[tuple[str, ...]]:
+    parts: list[ast.expr] = []
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            parts = node.decorator_list
+        case ast.Expr(value=value) | ast.Assign(value=value):
+            parts = [value]
+    return frozenset({_path(part) for part in parts} - {()})
 
 
 def _has_effect(node: ast.stmt) -> bool:
@@ -167,18 +315,31 @@ def _has_effect(node: ast.stmt) -> bool:
 
 def _calls(node: ast.stmt) -> frozenset[str]:
     """The names that are at hand where a binding statement calls something while the module is imported."""
-    parts: list[ast.expr] = []
+    return frozenset(one.id for part in _calling(node) for one in ast.walk(part) if isinstance(one, ast.Name))
+
+
+def _calling(node: ast.stmt) -> list[ast.AST]:
     match node:
-        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
-            parts = decorators
-        case ast.ClassDef(decorator_list=decorators, bases=bases, keywords=keywords):
-            parts = [*decorators, *bases, *(keyword.value for keyword in keywords)]
+        case ast.FunctionDef(args=args) | ast.AsyncFunctionDef(args=args):
+            defaults = [*args.defaults, *(one for one in args.kw_defaults if one is not None)]
+            return [*node.decorator_list, *filter(_has_call, defaults)]
+        case ast.ClassDef(decorator_list=decorators, bases=bases, keywords=keywords, body=body):
+            inner = [part for one in body for part in _calling(one)]
+            return [*decorators, *bases, *(keyword.value for keyword in keywords), *inner]
+        case ast.Import() | ast.ImportFrom():
+            return []
         case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
-            parts = [value] if any(isinstance(one, ast.Call) for one in ast.walk(value)) else []
-    return frozenset(one.id for part in parts for one in ast.walk(part) if isinstance(one, ast.Name))
+            return [value] if _has_call(value) else []
+    return [node] if _has_call(node) else []
 
 
-_CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.expr_context)
+def _has_call(node: ast.AST) -> bool:
+    return any(isinstance(one, ast.Call) for one in ast.walk(node))
+
+
+_COLLECTIONS = frozenset(("Counter", "OrderedDict", "WeakSet", "defaultdict", "deque", "dict", "list", "set"))
+_UNCHANGING = frozenset(("NewType", "ParamSpec", "Path", "PurePath", "TypeVar", "TypeVarTuple", "frozenset"))
+"""Calls that give what nobody changes."""
 
 
 def _holds_state(binder: Statement, name: str) -> bool:
@@ -186,12 +347,46 @@ def _holds_state(binder: Statement, name: str) -> bool:
     match binder.node:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             return False
-        case ast.ClassDef(body=body, keywords=keywords):
-            # Such a class is told of its subclasses.
-            return bool(keywords) or any(getattr(one, "name", None) == "__init_subclass__" for one in body)
+        case ast.ClassDef(bases=bases, body=body, keywords=keywords):
+            # Such a class is told of its subclasses, or of its instances, which are classes.
+            told = any(getattr(one, "name", None) == "__init_subclass__" for one in body)
+            a_metaclass = any(isinstance(base, ast.Name) and base.id == "type" for base in bases)
+            return told or bool(keywords) or a_metaclass or any(map(_is_collection, body))
         case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
-            return not all(isinstance(one, _CONSTANT) for one in ast.walk(value))
-    return all(bound != name for node in binder.imports for *_, bound in imported_names(node, ""))
+            return not _never_changes(value)
+    return name not in _bound_by_import(binder)
+
+
+def _bound_by_import(binder: Statement) -> set[str]:
+    return {bound for node in binder.imports for *_, bound in imported_names(node, "")}
+
+
+def _is_collection(node: ast.stmt) -> bool:
+    """Whether this gives a class a collection, which all of its instances may change."""
+    match node:
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+            made = _path(value.func)[-1:] if isinstance(value, ast.Call) else ()
+            display = isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
+            return display or not _COLLECTIONS.isdisjoint(made)
+    return False
+
+
+def _never_changes(value: ast.expr) -> bool:
+    match value:
+        case ast.Constant():
+            return True
+        case ast.Tuple(elts=parts):
+            return all(map(_never_changes, parts))
+        case ast.UnaryOp(operand=operand):
+            return _never_changes(operand)
+        case ast.BinOp(left=left, right=right):
+            return _never_changes(left) and _never_changes(right)
+        case ast.Attribute(value=inner):
+            return _never_changes(inner)
+        case ast.Call(func=called):
+            path = _path(called)
+            return path == ("re", "compile") or not _UNCHANGING.isdisjoint(path[-1:])
+    return False
 
 
 def _plain(target: ast.expr) -> bool:
@@ -200,13 +395,28 @@ def _plain(target: ast.expr) -> bool:
     return isinstance(target, ast.Name | ast.Starred)
 
 
+def _in_function(tree: ast.Module, node: ast.AST) -> bool:
+    functions = (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+    return any(inner is node for function in functions for inner in ast.walk(function))
+
+
 def _dynamic(tree: ast.Module) -> str | None:
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=called), args=args) if called in _DYNAMIC_CALLS:
-                if called != "vars" or not args:
+                # In a function, `locals()` and `vars()` are no names of the module.
+                if called in _DYNAMIC_NAMES or (not args and not _in_function(tree, node)):
                     return f"it calls {called}() in line {node.lineno}"
-            case ast.Attribute(attr="import_module"):
+            case ast.Name(id=name, ctx=ast.Load()) if name in _DYNAMIC_NAMES:
+                return f"it uses {name} in line {node.lineno}"
+            case ast.Attribute(value=ast.Name("builtins"), attr=name) if name in _DYNAMIC_NAMES:
+                return f"it uses {name} in line {node.lineno}"
+            case (
+                ast.Attribute(attr="__globals__")
+                | ast.Subscript(value=ast.Attribute(attr="modules"), slice=ast.Name("__name__"))
+            ):
+                return f"it looks into a module in line {node.lineno}"
+            case ast.Attribute(attr="import_module") | ast.Name(id="import_module"):
                 return f"it uses import_module in line {node.lineno}"
             case ast.ImportFrom(names=[ast.alias(name="*")]):
                 return f"it imports * in line {node.lineno}"
@@ -238,24 +448,65 @@ _LIBRARIES = tuple(
 
 @cache
 def find(name: str, root: Path) -> Module | None:
-    """The module `name`, if it belongs to the project at `root`."""
-    if name.split(".", maxsplit=1)[0] == "bridge" or name.split(".", maxsplit=1)[0] in sys.stdlib_module_names:
-        return None
+    """The module `name`, if it belongs to the project at `root`.
+
+    Raises
+    ------
+    CodeError
+        If it is no Python, or can not be read.
+    """
+    file = locate(name, root)
+    try:
+        return None if file is None else load(name, file)
+    except (SyntaxError, ValueError, OSError) as error:
+        line = getattr(error, "lineno", None)
+        said = getattr(error, "msg", None) or error
+        raise CodeError(f"the module {name} can not be read: {said}", file=str(file), line=line) from error
+
+
+@cache
+def locate(name: str, root: Path) -> Path | None:
+    """The file of the module `name`, if it belongs to the project at `root`."""
+    head, _, inner = name.partition(".")
     live = sys.modules.get(name)
-    origin = getattr(live, "__file__", None)
-    if live is None:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError, AttributeError):
-            return None
-        origin = spec.origin if spec is not None and spec.has_location else None
+    # A file of the project may have the name of a standard module, and hide it.
+    if head == "bridge" or (head in sys.stdlib_module_names and live is None):
+        return None
+    # To look for a.b imports a, which is not for us to do with a library.
+    if live is None and inner and not _is_below(head, root):
+        return None
+    origin = getattr(live, "__file__", None) if live is not None else _origin(name)
     if origin is None or not origin.endswith(".py"):
         return None
     file = Path(origin).resolve()
-    outside = str(file).startswith(_LIBRARIES) or "site-packages" in file.parts
-    if outside or not file.is_relative_to(root):
+    return file if _belongs(file, root) else None
+
+
+def _is_below(head: str, root: Path) -> bool:
+    """Whether the package `head` is in the project at `root`."""
+    live = sys.modules.get(head)
+    if live is None:
+        try:
+            spec = importlib.util.find_spec(head)
+        except (ImportError, ValueError):
+            return False
+        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    else:
+        folders = list(vars(live).get("__path__", ()))  # a module may make up attributes
+    return any(_belongs(Path(folder).resolve(), root) for folder in folders)
+
+
+def _origin(name: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError, TypeError):
         return None
-    return load(name, file)
+    return spec.origin if spec is not None and spec.has_location else None
+
+
+def _belongs(file: Path, root: Path) -> bool:
+    outside = str(file).startswith(_LIBRARIES) or "site-packages" in file.parts
+    return file.is_relative_to(root) and not outside
 
 
 def imported_names(node: ast.AST, package: str) -> list[tuple[str, str | None, str]]:
@@ -270,3 +521,20 @@ def imported_names(node: ast.AST, package: str) -> list[tuple[str, str | None, s
             module = ".".join([*base, module]) if module else ".".join(base)
         return [(module, alias.name, alias.asname or alias.name) for alias in node.names]
     return []
+
+
+@cache
+def chains(reader: ast.stmt, bound: str) -> frozenset[tuple[str, ...]]:
+    """The attributes that follow the name `bound` wherever `reader` reads it; empty for the bare name."""
+    parents = {child: parent for parent in ast.walk(reader) for child in ast.iter_child_nodes(parent)}
+    found = set()
+    for name in ast.walk(reader):
+        if isinstance(name, ast.Name) and name.id == bound:
+            chain = []
+            node: ast.AST = name
+            # The dictionary of a module is the module.
+            while isinstance(parent := parents.get(node), ast.Attribute) and parent.attr != "__dict__":
+                chain.append(parent.attr)
+                node = parent
+            found.add(tuple(chain))
+    return frozenset(found)

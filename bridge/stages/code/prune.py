@@ -6,7 +6,7 @@ import ast
 import copy
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from bridge.stages.load import module_name
 from bridge.stages.place import Place
 from bridge.stages.values import Stage
 
-from .modules import Module, Statement, analyse, find, imported_names, load, project_root
+from .modules import Module, Statement, analyse, chains, find, imported_names, load, project_root
+from .outside import Outside
 
 __all__ = ["Code", "Position", "stage_code"]
 
@@ -93,13 +94,16 @@ def _folder(files: dict[str, str]) -> Node:
 
 
 @cache
-def stage_code(function: FunctionType, decorated_at: int) -> Code:
+def stage_code(function: FunctionType, decorated_at: int, wrapped: bool = False) -> Code:
     """The code of a stage function.
 
     Parameters
     ----------
     decorated_at
-        The line of the stage decorator: it and those above it are no part of what runs.
+        The line of the stage decorator: it and those above it are no part of what runs. Any line outside of
+        the function's decorators says that none of them is it.
+    wrapped
+        Whether other functions are around it, which its decorators must have made.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def stage_code(function: FunctionType, decorated_at: int) -> Code:
         # A stage of stock comes as a module of its own: a worker has no nixbridge.
         name = name.rpartition(".")[2]
     module = load(name, file)
-    pruner = _Pruner(project_root(file), module, function, decorated_at)
+    pruner = _Pruner(project_root(file), module, function, decorated_at=decorated_at, wrapped=wrapped)
     pruner.reach_function()
     return pruner.finish()
 
@@ -131,16 +135,18 @@ def stage_code(function: FunctionType, decorated_at: int) -> Code:
 class _Pruner:
     """The statements that were reached so far, and those still to look at."""
 
-    def __init__(self, root: Path, module: Module, function: FunctionType, decorated_at: int) -> None:
+    def __init__(self, root: Path, module: Module, function: FunctionType, *, decorated_at: int, wrapped: bool) -> None:
         self._root = root
         self._module = module
         self._function = function
         self._decorated_at = decorated_at
+        self._wrapped = wrapped
         self._reached: dict[Module, set[Statement]] = {}
         self._taken_whole: set[Module] = set()
         self._pending: list[tuple[Module, Statement]] = []
-        self._own: Statement | None = None
-        self._own_number = 0
+        self._changing: set[Module] = set()
+        self._numbers: dict[Statement, tuple[int, int]] = {}
+        """Where statements stand that were made here."""
 
     def reach_function(self) -> None:
         module = self._module
@@ -157,13 +163,43 @@ class _Pruner:
             raise place.error(
                 f"the stage function {self._function.__name__} is not at the top level of its module", kind=CodeError
             )
+        if self._wrapped and not stripped.decorator_list:
+            raise Place(str(module.file), line).error(
+                f"the stage function {self._function.__name__} is wrapped in one that none of its decorators made",
+                hint="decorate the function itself, below @stage",
+                kind=CodeError,
+            )
         own = analyse(stripped)
-        self._own = own
-        self._own_number = module.order[statement]
+        self._numbers[own] = module.order[statement], -1
         self._add(module, own)
         if module.dynamic:
             self._whole(module)
         self._run()
+        self._reach_changes()
+
+    def _reach_changes(self) -> None:
+        """Reach what changes the state of what was reached, in whichever module, until nothing more does."""
+        while changing := [
+            (where, one)
+            for where, one in Outside.of(self._root, self._module, self._reached).changing(self._reached)
+            if one not in self._reached.get(where, ()) and not self._makes_stages(where, one)
+        ]:
+            for where, one in changing:
+                self._changing.add(where)
+                self._add(where, one)
+            self._run()
+        outside = Outside.of(self._root, self._module, self._reached)
+        for changed, number in outside.not_imported(self._changing, self._reached):
+            self._import_for_effect(changed, number)
+        self._run()
+
+    def _import_for_effect(self, module: Module, number: tuple[int, int]) -> None:
+        """Have the stage's module import `module` after the statement that does so on the way."""
+        alias = ast.alias(module.name, f"_{module.name.replace('.', '_')}_for_its_effects")
+        node = ast.copy_location(ast.Import([alias]), self._module.statements[number[0]].node)
+        statement = analyse(node)
+        self._numbers[statement] = number
+        self._add(self._module, statement)
 
     def _add(self, module: Module, statement: Statement) -> None:
         reached = self._reached.setdefault(module, set())
@@ -177,12 +213,16 @@ class _Pruner:
             for node in statement.imports:
                 for target, name, bound in imported_names(node, module.package):
                     self._import(target, name, bound, None if node is statement.node else statement)
+                    if name is None and (found := find(target, self._root)) and _imports_by_name(module):
+                        self._whole(found)
             for name in statement.reads:
                 self._name(module, name, statement)
 
     def _name(self, module: Module, name: str, reader: Statement | None) -> None:
         """`name` of `module` is needed; without a `reader`, nobody knows what for."""
-        binders = [one for one in module.binders.get(name, ()) if not self._is_own(module, name)]
+        # What no statement of the module binds, a function does that declares it global.
+        binding = module.binders.get(name) or module.setters.get(name) or []
+        binders = [one for one in binding if not self._is_own(module, name)]
         if module.dynamic or (not binders and "__getattr__" in module.binders):
             self._whole(module)
         if any(self._is_stage(module, name, one) for one in binders):
@@ -197,7 +237,8 @@ class _Pruner:
                 for target, attribute, bound in imported_names(node, module.package):
                     if bound == name:
                         self._imported(target, attribute, bound, reader)
-            self._add(module, statement)
+            if _leads_to(statement, name, reader, binders):
+                self._add(module, statement)
         if binders or self._is_own(module, name):
             for effect in module.effects(name):
                 if not self._makes_stages(module, effect):
@@ -259,8 +300,10 @@ class _Pruner:
             return
         # `import a.b` binds a; `import a.b as x` binds x to a.b.
         base = [bound] if name is None and bound == target.partition(".")[0] else found.name.split(".")
-        for chain in _chains(reader.node, bound):
+        for chain in chains(reader.node, bound):
             self._attributes(base, chain)
+            if not chain:
+                self._whole(found)
 
     def _attributes(self, base: list[str], chain: tuple[str, ...]) -> None:
         """Something reads the attributes `chain`, one of the other, of the module `base`."""
@@ -314,22 +357,25 @@ class _Pruner:
         while pending:
             name = pending.pop()
             live = self._live(module, name)
-            if isinstance(live, Stage) or getattr(live, "__module__", None) == define.__name__:
-                return True
-            if isinstance(live, ModuleType) and live.__name__ == "bridge":
+            of = live.__name__ if isinstance(live, ModuleType) else getattr(live, "__module__", None)
+            if isinstance(live, Stage) or f"{of}.".startswith("bridge."):
                 return True
             for binder in module.binders.get(name, ()):
                 pending.extend(binder.reads - seen)
                 seen |= binder.reads
         return False
 
+    def _number(self, module: Module, statement: Statement) -> tuple[int, int]:
+        made = self._numbers.get(statement)
+        return (module.order[statement], -1) if made is None else made
+
     def finish(self) -> Code:
-        keep_docstrings = any("__doc__" in ast.dump(one.node) for part in self._reached.values() for one in part)
+        keep_docstrings = any(_reads_docstrings(one.node) for part in self._reached.values() for one in part)
         files: dict[str, str] = {}
         trees: dict[str, tuple[Path, ast.Module]] = {}
         for module, reached in self._reached.items():
             wanted = {*reached, *(module.future if reached else ())}
-            statements = sorted(wanted, key=lambda one: self._own_number if one is self._own else module.order[one])
+            statements = sorted(wanted, key=lambda one: self._number(module, one))
             body = [copy.deepcopy(statement.node) for statement in statements]
             tree = ast.Module(body, [])
             if not keep_docstrings:
@@ -344,31 +390,36 @@ class _Pruner:
         return Code(self._module.name, self._function.__name__, dict(sorted(files.items())), trees)
 
 
+def _imports_by_name(module: Module) -> bool:
+    """Whether what a module imports may be used under names that are made up."""
+    return "import_module" in (module.dynamic or "")
+
+
+def _leads_to(binder: Statement, name: str, reader: Statement | None, binders: Sequence[Statement]) -> bool:
+    """Whether `binder` may be what the reader of `name` needs: `import a.b` is not where it reads `a.c`."""
+    if reader is None or not all(isinstance(one.node, ast.Import) for one in binders):
+        return True
+    found = chains(reader.node, name)
+    wanted = [one for one in binders if any(_shares(chain, one.node, name) for chain in found)]
+    return binder in (wanted or binders)
+
+
+def _shares(chain: tuple[str, ...], node: ast.stmt, name: str) -> bool:
+    """Whether the attributes `chain` of `name` begin as the module that `node` imports, or the other way round."""
+    targets = [target.split(".")[1:] for target, _, bound in imported_names(node, "") if bound == name]
+    return any(all(a == b for a, b in zip(chain, target, strict=False)) for target in targets)
+
+
 def _is_of_bridge(statement: Statement) -> bool:
     """Whether this imports nixbridge: a worker has none, and what makes stages is no part of their run."""
     targets = [target for target, _, _ in imported_names(statement.node, "")]
     return bool(targets) and all(target.partition(".")[0] == "bridge" for target in targets)
 
 
-def _chains(reader: ast.stmt, bound: str) -> set[tuple[str, ...]]:
-    """The attributes that follow the name `bound` wherever `reader` reads it; empty for the bare name."""
-    parents = {child: parent for parent in ast.walk(reader) for child in ast.iter_child_nodes(parent)}
-    chains = set()
-    for name in ast.walk(reader):
-        if isinstance(name, ast.Name) and name.id == bound:
-            chain = []
-            node: ast.AST = name
-            while isinstance(parent := parents.get(node), ast.Attribute):
-                chain.append(parent.attr)
-                node = parent
-            chains.add(tuple(chain))
-    return chains
-
-
-def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> ast.stmt:
+def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> ast.FunctionDef | ast.AsyncFunctionDef:
     """The function without stage decorator, defaults and annotations: those make the stage, not its run."""
     stripped = copy.deepcopy(node)
-    lines = [decorator.lineno for decorator in stripped.decorator_list]
+    lines = [decorator.lineno for decorator in stripped.decorator_list if decorated_at < node.lineno]
     above = [number for number, line in enumerate(lines) if line <= decorated_at]
     stripped.decorator_list = stripped.decorator_list[above[-1] + 1 :] if above else stripped.decorator_list
     arguments = stripped.args
@@ -378,6 +429,11 @@ def _strip(node: ast.FunctionDef | ast.AsyncFunctionDef, decorated_at: int) -> a
         argument.annotation = None
     stripped.returns = None
     return stripped
+
+
+def _reads_docstrings(node: ast.stmt) -> bool:
+    text = ast.dump(node)
+    return "__doc__" in text or "'getdoc'" in text
 
 
 def _drop_docstrings(tree: ast.Module) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bridge.stages.code.modules import Module, analyse, find, imported_names, load, project_root
+from bridge.stages.code.modules import Module, analyse, find, imported_names, load, project_root, tree
 
 
 def statement(text):
@@ -20,6 +20,7 @@ def module(tmp_path, project):
     def make(text: str) -> Module:
         file = tmp_path / "mod.py"
         file.write_text(text)
+        tree.cache_clear()
         load.cache_clear()
         return load("mod", file)
 
@@ -144,6 +145,13 @@ def test_what_never_runs_in_a_worker_is_dropped_and_its_else_is_kept(module, tes
         ("vars(a)\n", None),
         ("vars()['a']\n", "it calls vars() in line 1"),
         ("__import__('a')\n", "it calls __import__() in line 1"),
+        ("x = locals()\n", "it calls locals() in line 1"),
+        ("def f(a):\n    return '{a}'.format(**locals())\n", None),
+        ("g = globals\n", "it uses globals in line 1"),
+        ("import builtins\nbuiltins.eval('a')\n", "it uses eval in line 2"),
+        ("f.__globals__['a']\n", "it looks into a module in line 1"),
+        ("sys.modules[__name__]\n", "it looks into a module in line 1"),
+        ("sys.modules['a']\n", None),
         ("import importlib\nimportlib.import_module('a')\n", "it uses import_module in line 2"),
         ("from a import *\n", "it imports * in line 1"),
         ("model.eval()\n", None),

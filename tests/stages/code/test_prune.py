@@ -102,6 +102,64 @@ def test_decorators_above_stage_do_not_count(project):
     assert drv(project, BASE.replace("@stage\n", above)) == drv(project, BASE)
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        "def my_stage(f):\n    return stage(realizations=NN)(f)\n",
+        "my_stage = stage(realizations=NN)\n",
+        "from functools import partial\nmy_stage = partial(stage, realizations=NN)()\n",
+        "from helper import my_stage\n",
+    ],
+)
+def test_a_decorator_of_ones_own_that_makes_a_stage_does_not_count(project, own):
+    text = f"from bridge import stage\n{own}@my_stage\ndef train(run):\n    run.log(result=1)\n"
+    helper = "from bridge import stage\n\n\n\n\n\ndef my_stage(f):\n    return stage(realizations=NN)(f)\n"
+    paths = {drv(project, text.replace("NN", one), helper=helper.replace("NN", one)) for one in "12"}
+    assert len(paths) == 1
+    assert project.result(text.replace("NN", "1"), helper=helper.replace("NN", "1")) == (1, 1)
+
+
+TIMES = """
+import functools
+from bridge import stage
+def times(g):
+    @functools.wraps(g)
+    def inner(run):
+        g(run)
+        run.metrics["result"] += NN
+    return inner
+"""
+
+
+def test_the_decorators_of_a_function_that_is_made_a_stage_later_count(project):
+    text = TIMES + "@times\ndef body(run):\n    run.log(result=1)\n\ntrain = stage(body)\n"
+    one, two = (text.replace("NN", number) for number in "12")
+    assert drv(project, one) != drv(project, two)
+    assert project.result(two)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "def train(run):\n    pass\ntrain = stage(times(train))\n",
+        "def both(f):\n    return stage(times(f))\n@both\ndef train(run):\n    pass\n",
+    ],
+)
+def test_a_function_wrapped_elsewhere_is_refused_since_the_wrapping_would_not_run(project, made):
+    with pytest.raises(CodeError, match="train is wrapped in one that none of its decorators made") as error:
+        drv(project, TIMES + made)
+    assert error.value.file == str(project.folder / "stages.py")
+
+
+def test_a_module_that_is_no_python_is_passed_over_unless_it_is_used(project):
+    text = "from bridge import stage\ntry:\n    import broken\nexcept SyntaxError:\n    pass\n"
+    text += "@stage\ndef train(run):\n    {}\n"
+    assert drv(project, text.format("pass"), broken="x = (\n")
+    with pytest.raises(CodeError, match="the module broken can not be read: '\\(' was never closed") as error:
+        drv(project, text.format("import broken"), broken="\nx = (\n")
+    assert (error.value.file, error.value.line) == (str(project.folder / "broken.py"), 2)
+
+
 # --------------------------------------------------------------------------- what changes the code
 
 
