@@ -69,7 +69,7 @@ let
 
   # A fixed-output derivation has no references and no input-addressed path: such objects must be there.
   present =
-    label: realization: output: object:
+    label: entry: realization: output: object:
     let
       self = {
         type = "derivation";
@@ -77,7 +77,9 @@ let
         system = "builtin";
         outPath = inStore object.path;
         drvPath =
-          if realization.record.runner == "nix" then
+          if entry.evaluatedLate or false then
+            throw "${label} is written in Nix and evaluated for its inputs, so that its pin is no derivation: use it as an input, or by its outPath"
+          else if realization.record.runner == "nix" then
             inStore realization.record.drv
           else
             throw "${label} has references, so that its pin is no derivation: use it as an input, or by its outPath";
@@ -86,13 +88,14 @@ let
         ${output} = self;
       };
     in
-    if realization.record.runner == "local" then
+    # Of what follows from its contents, it does not matter who made it.
+    if realization.record.runner == "local" && object.contentAddress == null then
       throw "${label} was built by nixbridge's local builder, and Nix does not take that for its own: realize it with Nix, then nixbridge lock"
     else
       self;
 
   objectOf =
-    label: realization: output: object:
+    label: entry: realization: output: object:
     let
       isFixed =
         object.contentAddress != null
@@ -102,7 +105,7 @@ let
           "flat"
         ];
     in
-    if isFixed then fetched label object else present label realization output object;
+    if isFixed then fetched label object else present label entry realization output object;
 
   stageOf =
     label: entry:
@@ -110,7 +113,7 @@ let
       realizations = map (
         realization:
         let
-          outputs = mapAttrs (objectOf label realization) realization.outputs;
+          outputs = mapAttrs (objectOf label entry realization) realization.outputs;
         in
         outputs
         // outputs.${entry.output}

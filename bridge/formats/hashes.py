@@ -96,13 +96,14 @@ def _size(algorithm: str) -> int:
 def _digest(text: str, algorithm: str, *, only_base64: bool = False) -> bytes:
     """The digest in `text`, whose base its length tells."""
     size = _size(algorithm)
+    padding = "=" * (-len(text) % 4) if only_base64 else ""  # which Nix does without in SRI
     try:
         if len(text) == size * 2 and not only_base64:
             return bytes.fromhex(text)
         if len(text) == nix32.encoded_length(size) and not only_base64:
             return nix32.decode(text)
-        if len(text) == (size + 2) // 3 * 4:
-            return base64.b64decode(text, validate=True)
+        if len(text + padding) == (size + 2) // 3 * 4:
+            return base64.b64decode(text + padding, validate=True)
     except (ValueError, binascii.Error, Nix32Error) as error:
         raise HashError(f"{text!r} is no {algorithm} digest: {error}") from error
     raise HashError(f"{text!r} has the wrong length for a {algorithm} digest")

@@ -25,6 +25,9 @@ __all__ = ["CacheInfo", "NarInfo", "fingerprint", "parse_cache_info", "parse_nar
 
 _UNKNOWN_DERIVER = "unknown-deriver"
 _DEFAULT_COMPRESSION = "bzip2"
+_KEYS = frozenset(
+    {"StorePath", "URL", "Compression", "FileHash", "FileSize", "NarHash", "NarSize", "References", "Deriver", "CA"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +121,15 @@ def parse_narinfo(text: str) -> NarInfo:
     NarInfoError
         With the line of what is wrong.
     """
+    if text and not text.endswith("\n"):
+        raise NarInfoError("the file ends within this line", line=text.count("\n") + 1)
     found: dict[str, tuple[int, str]] = {}
     signatures: list[Signature] = []
     for number, key, value in _lines(text):
         with _in_line(number):
             if key == "Sig":
                 signatures.append(Signature.parse(value))
-            elif key in found:
+            elif key in found and key in _KEYS:
                 raise NarInfoError(f"{key} stands twice", line=number)
             else:
                 found[key] = number, value

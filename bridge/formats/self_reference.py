@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 
+from .errors import StorePathError
 from .hashes import Hash
+from .store_path import DIGEST_LENGTH
 
 __all__ = ["hash_modulo", "hashes_positions"]
 
@@ -34,7 +36,14 @@ def hash_modulo(archive: bytes, own: str, *, positions: bool) -> Hash:
         The digest, 32 characters, as it stands in the archive.
     positions
         Whether the places of the digest are hashed too; see `hashes_positions`.
+
+    Raises
+    ------
+    StorePathError
+        For what is as long as no digest.
     """
+    if len(own) != DIGEST_LENGTH:
+        raise StorePathError(f"{own!r} is no digest of a store path, which has {DIGEST_LENGTH} digits")
     digits = own.encode()
     digest = hashlib.sha256(archive.replace(digits, bytes(len(digits))))
     at = archive.find(digits) if positions else -1

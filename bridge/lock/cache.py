@@ -25,9 +25,9 @@ from typing import BinaryIO, Literal, Protocol, cast
 from bridge.formats import nar
 from bridge.formats.errors import BridgeError, NarError, NarInfoError
 from bridge.formats.hashes import Hash
-from bridge.formats.narinfo import CacheInfo, NarInfo, parse_narinfo
+from bridge.formats.narinfo import CacheInfo, NarInfo, parse_cache_info, parse_narinfo
 from bridge.formats.signing import SecretKey
-from bridge.formats.store_path import hash_part, name_part
+from bridge.formats.store_path import STORE_DIR, hash_part, name_part
 from bridge.store.durable import disk_errors, temporary
 from bridge.store.info import ObjectInfo
 from bridge.store.layout import Store
@@ -101,6 +101,7 @@ def push(
         (folder / "nar").mkdir(parents=True, exist_ok=True)
         if not (folder / "nix-cache-info").exists():
             _put(folder / "nix-cache-info", str(CacheInfo()).encode())
+    _check_store_dir(folder)
     for info in objects:
         known = find_narinfo(folder.absolute().as_uri(), info.path)
         if known is not None and known.nar_hash != info.nar_hash:
@@ -108,12 +109,24 @@ def push(
                 f"the cache {folder} has another content of {info.path}",
                 hint=f"it has {known.nar_hash.sri}, here it is {info.nar_hash.sri}: one of the two is no result of Nix",
             )
-        found = known or _push_archive(folder, info, chunks(info.path), compression)
+        was_there = known is not None and (folder / known.url).is_file()
+        found = (
+            known if known is not None and was_there else _push_archive(folder, info, chunks(info.path), compression)
+        )
         signed = found if key is None else found.signed(key)
         if known != signed:
             with _writing(folder):
                 _put(folder / f"{hash_part(info.path)}.narinfo", str(signed).encode())
-        yield Pushed(signed, known is not None)
+        yield Pushed(signed, was_there)
+
+
+def _check_store_dir(folder: Path) -> None:
+    with _asking(str(folder / "nix-cache-info")):
+        store_dir = parse_cache_info((folder / "nix-cache-info").read_text()).store_dir
+    if store_dir != STORE_DIR:
+        raise CacheError(
+            f"the cache {folder} is of stores at {store_dir}, not {STORE_DIR}", hint="push to a folder of its own"
+        )
 
 
 def _push_archive(folder: Path, info: ObjectInfo, chunks: Iterable[bytes], compression: Compression) -> NarInfo:

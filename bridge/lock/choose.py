@@ -111,6 +111,7 @@ def _pin(label: str, choice: Choice, objects: Objects, folder: Path, caches: Seq
         realizations=tuple(made),
         caches=tuple(caches),
         tool=f"nixbridge {__version__}",
+        evaluated_late=node.evaluated_late,
     )
 
 
@@ -143,9 +144,10 @@ def kept(old: Mapping[str, Any], new: Mapping[str, Pin], gone: Callable[[str], b
     found = {label: entry for label, entry in old.items() if label in new or not gone(label)}
     for label, pin in new.items():
         entry, before = pin.to_json(), old.get(label)
-        if before is not None and before.get("file") != pin.file:
+        # A damaged entry names no file: it is written anew.
+        if before is not None and isinstance(before.get("file"), str) and before["file"] != pin.file:
             raise NotPinnableError(
-                f"{label} of {before.get('file')} is pinned already, and {pin.file} has a stage of this name",
+                f"{label} of {before['file']} is pinned already, and {pin.file} has a stage of this name",
                 hint="give one of the two another name, or move one of the files to a folder of its own",
             )
         found[label] = before if before == {**entry, "tool": (before or {}).get("tool")} else entry
@@ -232,6 +234,8 @@ def refuse(found: Sequence[Change], lock: LockFile, target: str) -> None:
     LockMismatchError
         Naming what changed.
     """
+    if found and not lock.stages:
+        raise LockMismatchError(f"{lock.path} pins no stage", hint=f"nixbridge lock {target}")
     if found:
         listed = "\n  ".join(f"{one.label}: {one.what}" for one in found[:10])
         more = f"\n  and {len(found) - 10} more" if len(found) > 10 else ""

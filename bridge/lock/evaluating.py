@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from .answers import Answers
 from .derivations import Derivations
 from .file import LOCK_NAME
 from .flakes import Flakes, at_hand
-from .folders import contents, folder_url, is_folder, untracked
+from .folders import Folder, contents, folder_named, folder_url, untracked
 
 __all__ = ["NixEvaluator", "evaluator_of", "instantiate"]
 
@@ -139,12 +139,17 @@ class NixEvaluator:
         recipe = question.recipe
         if recipe.installable is not None:
             reference, fragment, outputs = split_installable(recipe.installable)
-            if is_folder(reference):
-                folder = Path(reference.removeprefix("path:"))
+            folder = folder_named(reference, Path(question.stage.place.file).resolve().parent)
+            if folder is not None:
                 return _Asked(question, ["folder", contents(folder), fragment], outputs, folder, fragment=fragment)
             url = self.flakes.url(reference)
             return _Asked(question, ["flake", url, fragment], outputs, url=url, fragment=fragment)
-        source, file, speaks = nix_object(question.stage, recipe)
+        try:
+            source, file, speaks = nix_object(question.stage, recipe)
+        except StageError as error:
+            # Whose error it is, and where, is said again by who asks.
+            message = error.message.removeprefix(f"the stage {question.stage.name}: ")
+            raise NixEvaluationError(message, hint=error.hint) from error
         packages = question.packages
         if packages is None and speaks:
             packages = self.packages()
@@ -154,17 +159,22 @@ class NixEvaluator:
 
     def _ask(self, asked: Sequence[_Asked]) -> list[Evaluated | BridgeError]:
         """Ask Nix, all in one call."""
+        asked = list(asked)
         items: list[Item | BridgeError] = []
         with contextlib.ExitStack() as stack:
             connection = None
-            for one in asked:
+            for number, one in enumerate(asked):
                 try:
                     if one.source is not None and connection is None:
                         # Open until the evaluation has ended: it keeps what it brings from Nix's collector.
                         connection = stack.enter_context(connect(self.nix))
                     if one.source is not None and connection is not None:
                         connection.add_to_store(name_part(one.source.path), "fixed:r:sha256", (), one.source.chunks())
-                    items.append(self._item(one))
+                    if one.folder is not None:
+                        inside, asked[number] = self._in_folder(one, one.folder)
+                        items.append(inside)
+                    else:
+                        items.append(self._item(one))
                 except BridgeError as error:
                     items.append(_explained(one, error))
             given = [item for item in items if not isinstance(item, BridgeError)]
@@ -190,10 +200,16 @@ class NixEvaluator:
             return CodeItem(
                 one.source.path, Hash("sha256", digest.digest()).sri, one.file, recipe.attr, one.args, packages
             )
-        if one.folder is not None:
-            return FlakeItem(folder_url(self.nix, one.folder), one.fragment)
         assert one.url is not None
         return FlakeItem(at_hand(self.nix, one.url), one.fragment)
+
+    def _in_folder(self, one: _Asked, folder: Folder) -> tuple[Item, _Asked]:
+        """What to evaluate of a folder's flake, and the question as it is once Nix has locked the flake's inputs."""
+        before = folder.lock()
+        item = FlakeItem(folder_url(self.nix, folder), one.fragment)
+        if folder.lock() != before:
+            self.flakes.note(f"Nix locked the inputs of the flake in {folder.flake}, in its flake.lock")
+        return item, replace(one, depends=["folder", contents(folder), one.fragment])
 
     # --------------------------------------------------------------------------------- answers
 
@@ -234,7 +250,7 @@ class _Asked:
     question: Question
     depends: Sequence[Any]
     outputs: tuple[str, ...]
-    folder: Path | None = None
+    folder: Folder | None = None
     url: str | None = None
     fragment: str = ""
     source: SourceObject | None = None

@@ -33,6 +33,8 @@ __all__ = ["Flakes", "at_hand", "flake_metadata", "update_flakes", "with_query"]
 
 _FLAKE_LOCK = "flake.lock"
 _NAME = re.compile(r"(?:flake:)?([A-Za-z][\w-]*)(/.*)?")
+_WAYS = ("submodules", "shallow", "allRefs", "exportIgnore", "lfs")
+"""What a Git repository is fetched with or without: it changes the contents."""
 _LOG = ("--log-format", "internal-json")
 
 
@@ -92,7 +94,9 @@ class Flakes:
             self._entries = dict(kept.flakes)
             self.note(f"locked the flake {reference} to {_shown(self._entries[reference])} in {self.file}")
         entry = self._entries[reference]
-        if not isinstance(entry.get("url"), str) or not isinstance(entry.get("locked"), dict):
+        locked = entry.get("locked")
+        known = isinstance(locked, dict) and ("narHash" in locked or "rev" in locked)
+        if not known or not isinstance(entry.get("url"), str):
             raise read_lock(self.file).error(
                 f"the entry of the flake {reference} is damaged",
                 "flakes",
@@ -193,13 +197,21 @@ def _followed(folder: Path, reference: str) -> str | None:
         value = json.loads((folder / _FLAKE_LOCK).read_bytes())
         if name is None or name[2] or not isinstance(value, dict):
             return None
-        node = value["nodes"][value["root"]]["inputs"][name[1]]
-        if not isinstance(node, str):
-            return None
-        locked = value["nodes"][node]["locked"]
-        return _url_of(locked, folder)
-    except (OSError, ValueError, KeyError, TypeError):
+        node = _input(value["nodes"], value["root"], value["root"], name[1])
+        return _url_of(value["nodes"][node]["locked"], folder)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _input(nodes: Mapping[str, Any], root: str, node: str, name: str) -> str:
+    """The node of an input; one that follows another is written as the names that lead to it from the root."""
+    found = nodes[node]["inputs"][name]
+    if isinstance(found, str):
+        return found
+    leads = root
+    for one in found:
+        leads = _input(nodes, root, leads, one)
+    return leads
 
 
 def _url_of(locked: Mapping[str, Any], folder: Path) -> str:
@@ -215,15 +227,16 @@ def _url_of(locked: Mapping[str, Any], folder: Path) -> str:
         url = f"{kind}:{locked['owner']}/{locked['repo']}/{locked['rev']}"
         query = {name: locked[name] for name in ("host", "dir") if name in locked}
     elif kind == "path":
-        url, query = f"path:{folder / locked['path']}", {}
+        url, query = f"path:{folder / locked['path']}", {name: locked[name] for name in ("dir",) if name in locked}
     elif kind in ("git", "hg"):
         url = f"{kind}+{locked['url']}"
-        query = {name: locked[name] for name in ("rev", "ref", "dir") if name in locked}
+        names = ("rev", "ref", "dir", *_WAYS)
+        query = {name: int(locked[name]) if name in _WAYS else locked[name] for name in names if name in locked}
     elif kind in ("tarball", "file"):
         plain: str = locked["url"]
         url, query = (
             (plain if plain.endswith((".zip", ".tar.gz", ".tar.xz", ".tgz", ".tar")) else f"{kind}+{plain}"),
-            {},
+            {name: locked[name] for name in ("dir",) if name in locked},
         )
     else:
         raise KeyError(kind)

@@ -1,6 +1,7 @@
 """The section `stages` of `bridge.lock`: which realizations are chosen.
 
-    LABEL   { caches [ URL ], derivation, file, many, matcher, output, stage, tool, realizations [ R ] }
+    LABEL   { caches [ URL ], derivation, file, many, matcher, output, stage, tool, realizations [ R ],
+              evaluatedLate: true                      only of a stage that is written in Nix and has inputs }
     R       { id, outputs { NAME: O }, record }      the record as in the trace, whose hash the id is
     O       { contentAddress { method, hash } | null, narHash, narSize, path, references, urls [ URL ] }
 
@@ -88,6 +89,8 @@ class Pin:
         URLs of binary caches that have the outputs.
     tool
         What wrote this.
+    evaluated_late
+        Whether it is written in Nix and evaluated when its inputs are chosen: its `.drv` is none of Nix's.
     """
 
     label: str
@@ -100,6 +103,7 @@ class Pin:
     realizations: tuple[PinnedRealization, ...]
     caches: tuple[str, ...] = field(default=())
     tool: str = ""
+    evaluated_late: bool = False
 
     @property
     def is_for_nix(self) -> bool:
@@ -111,7 +115,8 @@ class Pin:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        more = {"evaluatedLate": True} if self.evaluated_late else {}
+        return more | {
             "caches": list(self.caches),
             "derivation": self.derivation,
             "file": self.file,
@@ -149,6 +154,7 @@ def _pin(lock: LockFile, label: str, entry: Mapping[str, Any]) -> Pin:
             realizations=tuple(_realization(one) for one in _of(entry["realizations"], list)),
             caches=tuple(_of(one, str) for one in _of(entry["caches"], list)),
             tool=_of(entry["tool"], str),
+            evaluated_late=_of(entry.get("evaluatedLate", False), bool),
         )
     except (KeyError, TypeError, ValueError, AttributeError, FormatError, RecordError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -30,6 +30,7 @@ __all__ = [
     "ask",
     "attribute_path",
     "evaluate",
+    "nix_value",
     "split_installable",
 ]
 
@@ -40,12 +41,24 @@ _SHORT = 12
 
 _PRELUDE = """
 let
-  inherit (builtins) attrNames deepSeq elemAt functionArgs head intersectAttrs isAttrs isFunction tail tryEval typeOf;
+  inherit (builtins)
+    any attrNames deepSeq elemAt filter foldl' functionArgs head intersectAttrs isAttrs isFunction length split tail
+    toXML tryEval typeOf;
 
-  call = args: value:
+  # functionArgs does not tell `{ }:` from `{ ... }:`; a function without a pattern takes all as well.
+  isOpen = function:
+    let found = split "<attrspat( ellipsis=)?" (toXML function); in
+    length found == 1 || head (elemAt found 1) != null;
+
+  # What is `given` to any function only where it is named, if names are all that it has; `args` are the user's.
+  call = given: args: value:
     if isFunction value then
       let wanted = functionArgs value; in
-      value (if wanted == { } then args else intersectAttrs wanted args)
+      value (
+        if !isOpen value then intersectAttrs wanted (given // args)
+        else if wanted == { } then given // args
+        else intersectAttrs wanted given // args
+      )
     else value;
 
   walk = value: names:
@@ -69,7 +82,7 @@ let
 
   # The first way that leads to something; of none, what each lacks.
   first = ways:
-    let hits = builtins.filter (way: way ? value) ways; in
+    let hits = filter (way: way ? value) ways; in
     if hits == [ ] then { lacking = ways; } else answer (head hits);
 
   flake = { url, names }:
@@ -81,11 +94,22 @@ let
     in
     first (map (walk outputs) ways);
 
-  code = { source, file, names, args }:
+  code = { source, file, names, given, args }:
     let
-      found = walk (call args (import (source + file))) names;
+      start = import (source + file);
+      found = walk (call given args start) names;
+      functions = filter isFunction [ start found.value ];
+      takes = foldl' (all: function: all // functionArgs function) { } functions;
+      stray = filter (name: !(takes ? ${name} || any isOpen functions)) (attrNames args);
+      # Without this, Nix would say what the function lacks, and not how it was misspelt.
+      wanted = if isFunction start then functionArgs start else { };
+      lacks = any (name: !wanted.${name} && !((given // args) ? ${name})) (attrNames wanted);
+      misspelt = filter (name: !(wanted ? ${name})) (attrNames args);
     in
-    first [ (if found ? value then { value = call args found.value; } else found) ];
+    if names == [ ] && lacks && misspelt != [ ] then { stray = misspelt; takes = attrNames wanted; }
+    else if !(found ? value) then first [ found ]
+    else if stray != [ ] then { inherit stray; takes = attrNames takes; }
+    else first [ { value = call given args found.value; } ];
 
   guarded = value: let one = tryEval (deepSeq value value); in if one.success then one.value else { thrown = true; };
 in
@@ -116,8 +140,8 @@ class FlakeItem:
     fragment: str = ""
 
     def expression(self) -> str:
-        names = _nix([*attribute_path(self.fragment)])
-        return f"flake {{ url = {_nix(self.url)}; names = {names}; }}"
+        names = nix_value([*attribute_path(self.fragment)])
+        return f"flake {{ url = {nix_value(self.url)}; names = {names}; }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +169,16 @@ class CodeItem:
 
     def expression(self) -> str:
         name = self.object.rpartition("/")[2].partition("-")[2]
-        source = f"builtins.path {{ path = {_nix(self.object)}; name = {_nix(name)}; sha256 = {_nix(self.nar_hash)}; }}"
-        args = _nix(dict(self.args))
+        pinned = f"name = {nix_value(name)}; sha256 = {nix_value(self.nar_hash)};"
+        source = f"builtins.path {{ path = {nix_value(self.object)}; {pinned} }}"
+        args = nix_value(dict(self.args))
         given = "{ inherit system; }"
         if self.packages is not None:
-            given += f" // (let nixpkgs = builtins.getFlake {_nix(self.packages)}; in"
+            given += f" // (let nixpkgs = builtins.getFlake {nix_value(self.packages)}; in"
             given += " { inherit nixpkgs; pkgs = nixpkgs.legacyPackages.${system}; })"
-        names = _nix([*attribute_path(self.attr or "")])
-        return f"code {{ source = {source}; file = {_nix(self.file)}; names = {names}; args = {given} // {args}; }}"
+        names = nix_value([*attribute_path(self.attr or "")])
+        own = f"given = {given}; args = {args};"
+        return f"code {{ source = {source}; file = {nix_value(self.file)}; names = {names}; {own} }}"
 
 
 Item = FlakeItem | CodeItem
@@ -213,7 +239,7 @@ def _answers(installation: Installation, items: Sequence[Item], system: str, *, 
     command += ["--option", "pure-eval", "true", *FEATURES, *_LOG, "-"]
     one = "guarded ({})" if guard else "({})"
     listed = "\n".join(f"({one.format(item.expression())})" for item in items)
-    text = f"let system = {_nix(system)}; in {_PRELUDE}[\n{listed}\n]\n"
+    text = f"let system = {nix_value(system)}; in {_PRELUDE}[\n{listed}\n]\n"
     answers: list[Any] = json.loads(ask(installation, command, text))
     return answers
 
@@ -228,11 +254,17 @@ def _derived(
             return error
         return NixEvaluationError("the evaluation fails, but not when it is done again")
     if "lacking" in answer:
+        if isinstance(item, FlakeItem) and not item.fragment:
+            return NixEvaluationError(
+                "the flake has no default package", hint="name one behind #, such as nixpkgs#gzip"
+            )
         return _lacking(answer["lacking"])
+    if "stray" in answer:
+        return _stray(answer["stray"], answer["takes"])
     if "type" in answer:
         known = [name for name in answer.get("known", ()) if not name.startswith("_")]
         return NixEvaluationError(
-            f"this is a {answer['type']}, where a derivation is needed",
+            f"this is {'an' if answer['type'][0] in 'aeiou' else 'a'} {answer['type']}, where a derivation is needed",
             hint=f"name one of its attributes, such as {', '.join(known[:8])}" if known else None,
         )
     outputs, install = tuple(answer["outputs"]), tuple(answer["install"])
@@ -253,6 +285,15 @@ def _lacking(ways: Sequence[Mapping[str, Any]]) -> NixEvaluationError:
     else:
         hint = None
     return NixEvaluationError(f"there is no attribute {missing!r}", hint=hint)
+
+
+def _stray(names: Sequence[str], takes: Sequence[str]) -> NixEvaluationError:
+    """The error for arguments that no function takes."""
+    near = get_close_matches(names[0], takes, 1)
+    hint = f"it takes {', '.join(takes)}" if takes else "only a function takes arguments, such as { level }: …"
+    return NixEvaluationError(
+        f"the expression takes no argument {' or '.join(names)}", hint=f"did you mean {near[0]}?" if near else hint
+    )
 
 
 def split_installable(installable: str) -> tuple[str, str, tuple[str, ...]]:
@@ -279,17 +320,17 @@ def attribute_path(text: str) -> tuple[str, ...]:
     return tuple(found[1] if found[1] is not None else found[2] for found in _ATTRIBUTE.finditer(text))
 
 
-def _nix(value: Any) -> str:
+def nix_value(value: Any) -> str:
     """A value as Nix code."""
     match value:
         case InStore(path, below):
             # Not storePath, which pure evaluation does not have.
-            made = f"builtins.appendContext {_nix(path)} {{ {_nix(path)} = {{ path = true; }}; }}"
-            return f"({made} + {_nix(f'/{below}')})" if below else f"({made})"
+            made = f"builtins.appendContext {nix_value(path)} {{ {nix_value(path)} = {{ path = true; }}; }}"
+            return f"({made} + {nix_value(f'/{below}')})" if below else f"({made})"
         case list() | tuple():
-            return f"[ {' '.join(_nix(item) for item in value)} ]"
+            return f"[ {' '.join(nix_value(item) for item in value)} ]"
         case dict():
-            return f"{{ {' '.join(f'{_nix(str(name))} = {_nix(item)};' for name, item in value.items())} }}"
+            return f"{{ {' '.join(f'{nix_value(str(name))} = {nix_value(item)};' for name, item in value.items())} }}"
         case str():
             escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\r", "\\r")
             return f'"{escaped}"'
@@ -297,7 +338,7 @@ def _nix(value: Any) -> str:
             return json.dumps(value)
         case int() | float():
             # fromJSON takes what the language has no notation for: negative numbers, exponents.
-            return f"(builtins.fromJSON {_nix(json.dumps(value))})"
+            return f"(builtins.fromJSON {nix_value(json.dumps(value))})"
     raise TypeError(f"{value!r} is no value of Nix")
 
 
@@ -347,7 +388,7 @@ _HINTS = (
         "this machine can not fetch it; a flake that was fetched before is used without the network",
     ),
     (
-        r"pure eval|unlocked|restricted|locked input|attribute 'currentSystem' missing",
+        r"pure eval|unlocked|restricted|locked input|attribute 'current(?:System|Time)' missing",
         "evaluation is pure: take system and pkgs as arguments ({ system, pkgs, ... }:), name files by paths such as "
         "./file, and pin what is fetched by a hash",
     ),

@@ -62,6 +62,12 @@ def test_capital_hex_is_read() -> None:
     assert Hash.parse("sha256:" + EMPTY.hex.upper()) == EMPTY
 
 
+def test_sri_may_lack_its_padding_as_in_nix() -> None:
+    assert Hash.parse(EMPTY.sri.rstrip("=")) == EMPTY
+    sha512 = Hash.of(b"", "sha512")
+    assert Hash.parse(sha512.sri.rstrip("=")) == Hash.parse(sha512.sri[:-1]) == sha512
+
+
 @pytest.mark.parametrize(
     ("text", "algorithm", "message"),
     [
@@ -83,6 +89,9 @@ def test_capital_hex_is_read() -> None:
         # The SRI form is base 64 only.
         ("sha256-" + EMPTY.hex, None, "wrong length"),
         ("sha256-" + EMPTY.nix32, None, "wrong length"),
+        (EMPTY.sri + "=", None, "wrong length"),
+        (EMPTY.sri[:-2], None, "no sha256 digest|wrong length|has 32 bytes"),
+        (EMPTY.base64.rstrip("="), "sha256", "wrong length"),
     ],
 )
 def test_what_is_no_hash_is_refused(text: str, algorithm: str | None, message: str) -> None:

@@ -76,7 +76,7 @@ def test_the_order_of_the_lines_does_not_matter(info: NarInfo, chance: random.Ra
     # Python splits at more than line feeds.
     found = "".join(found).split("\n")[:-1]
     chance.shuffle(found)
-    assert parse_narinfo("\n".join(found)) == replace(info, signatures=info.signatures[:1])
+    assert parse_narinfo("\n".join([*found, ""])) == replace(info, signatures=info.signatures[:1])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,13 @@ def test_two_keys_of_one_name_may_be_trusted() -> None:
 def test_unknown_keys_are_passed_over_and_compression_defaults_to_bzip2() -> None:
     text = str(GOOD).replace("Compression: xz\n", "Later: something\n")
     assert parse_narinfo(text).compression == "bzip2"
+    assert parse_narinfo(text.replace("Later: something\n", "Later: once\nLater: twice\n")) == parse_narinfo(text)
+
+
+def test_a_last_line_that_was_cut_off_is_damage() -> None:
+    """As in Nix: what is left of a value could pass for a shorter one."""
+    with pytest.raises(NarInfoError, match="line 8: the file ends within this line"):
+        parse_narinfo(str(GOOD).partition("Deriver")[0].rstrip("\n"))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,7 @@ def test_keys_are_read_back_and_do_not_show_their_secret() -> None:
     assert key.to_text().partition(":")[2] not in repr(key)
 
 
-@pytest.mark.parametrize("name", ["", "a:b", " a", "a\nb"])
+@pytest.mark.parametrize("name", ["", "a:b", " a", "a\nb", "a b", "a\udcff"])
 def test_a_name_that_the_text_form_can_not_hold_is_refused(name: str) -> None:
     with pytest.raises(SignatureError):
         generate(name)

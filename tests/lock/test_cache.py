@@ -67,6 +67,26 @@ def test_what_is_there_is_not_pushed_again(tmp_path: Path) -> None:
     assert again.was_there
 
 
+def test_an_archive_that_is_gone_is_pushed_again(tmp_path: Path) -> None:
+    pushed(tmp_path)
+    for file in (tmp_path / "nar").iterdir():
+        file.unlink()
+    [again] = push(tmp_path, [INFO], chunks)
+    assert not again.was_there
+    assert (tmp_path / again.narinfo.url).exists()
+    assert find_narinfo(tmp_path.as_uri(), INFO.path) == again.narinfo
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("StoreDir: /other\n", "is of stores at /other"), ("Priority: x\n", "nix-cache-info: line 1")],
+)
+def test_a_cache_of_other_stores_is_not_pushed_to(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "nix-cache-info").write_text(text)
+    with pytest.raises(CacheError, match=message):
+        list(push(tmp_path, [INFO], chunks))
+
+
 def test_what_a_cache_does_not_have_is_none(tmp_path: Path) -> None:
     assert find_narinfo(tmp_path.as_uri(), INFO.path) is None
     assert find_narinfo((tmp_path / "nothing").as_uri(), INFO.path) is None

@@ -13,7 +13,8 @@ from bridge.formats.store_path import source_path
 from bridge.lock.errors import LockFileError
 from bridge.lock.file import LOCK_NAME, read_lock
 from bridge.lock.flakes import Flakes, at_hand, update_flakes, with_query
-from bridge.lock.folders import is_folder
+from bridge.lock.folders import Folder, folder_named
+from bridge.nix.errors import NixEvaluationError
 from bridge.nix.installation import Installation
 
 HASH = Hash.of(b"contents").sri
@@ -49,6 +50,11 @@ def followed(folder: Path, nix: Installation, locked: dict[str, Any]) -> str:
             {"type": "git", "url": "https://git.example/r", "rev": "abc", "ref": "refs/heads/main"},
             "git+https://git.example/r?rev=abc&ref=refs/heads/main&",
         ),
+        (
+            {"type": "git", "url": "https://git.example/r", "rev": "abc", "submodules": True, "shallow": False},
+            "git+https://git.example/r?rev=abc&submodules=1&shallow=0&",
+        ),
+        ({"type": "tarball", "url": "https://x.example/a.tar.gz", "dir": "sub"}, "https://x.example/a.tar.gz?dir=sub&"),
         ({"type": "tarball", "url": "https://x.example/a.tar.gz"}, "https://x.example/a.tar.gz?"),
         ({"type": "tarball", "url": "https://x.example/latest"}, "tarball+https://x.example/latest?"),
         ({"type": "path", "path": "/there/it/is"}, "path:/there/it/is?"),
@@ -59,6 +65,25 @@ def test_an_input_of_the_projects_own_flake_lock_is_followed(
 ) -> None:
     assert followed(tmp_path, no_nix, locked) == f"{url}narHash={QUOTED}&lastModified=7"
     assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_an_input_that_follows_another_one_is_followed_to_it(tmp_path: Path, no_nix: Installation) -> None:
+    locked = {"type": "github", "owner": "o", "repo": "r", "rev": "abc", "narHash": HASH}
+    nodes = {
+        "root": {"inputs": {"nixpkgs": ["base", "nixpkgs"], "base": "base_2", "other": "packages"}},
+        "base_2": {"inputs": {"nixpkgs": ["other"]}},
+        "packages": {"locked": locked},
+    }
+    file = tmp_path / "flake.lock"
+    file.write_text(json.dumps({"nodes": nodes, "root": "root", "version": 7}))
+    assert Flakes(no_nix, tmp_path / LOCK_NAME, refuse).url("nixpkgs") == f"github:o/r/abc?narHash={QUOTED}"
+    # One that leads to itself says nothing.
+    nodes["base_2"] = {"inputs": {"nixpkgs": ["nixpkgs"]}}
+    file.write_text(json.dumps({"nodes": nodes, "root": "root", "version": 7}))
+    (tmp_path / LOCK_NAME).write_text(
+        json.dumps({"version": 1, "flakes": {"nixpkgs": {"url": "x", "locked": {"rev": "a"}}}})
+    )
+    assert Flakes(no_nix, tmp_path / LOCK_NAME, refuse).url("nixpkgs") == "x"
 
 
 def test_a_relative_path_of_a_flake_lock_is_relative_to_it(tmp_path: Path, no_nix: Installation) -> None:
@@ -101,7 +126,10 @@ def test_nothing_is_locked_before_a_flake_is_used(tmp_path: Path, no_nix: Instal
     assert not (tmp_path / LOCK_NAME).exists()
 
 
-@pytest.mark.parametrize("entry", [{}, {"url": 1, "locked": {}}, {"url": "github:o/r", "locked": []}])
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"url": 1, "locked": {"rev": "a"}}, {"url": "github:o/r", "locked": []}, {"url": "github:o/r", "locked": {}}],
+)
 def test_a_damaged_entry_is_refused(tmp_path: Path, no_nix: Installation, entry: dict[str, Any]) -> None:
     file = tmp_path / LOCK_NAME
     file.write_text(json.dumps({"version": 1, "flakes": {"dep": entry}}, indent=1))
@@ -129,13 +157,23 @@ def test_a_parameter_that_is_there_is_not_given_twice() -> None:
 @pytest.mark.parametrize(
     ("reference", "folder"),
     [
-        ("/x", True),
-        ("path:/x", True),
-        ("path:/x?dir=y", True),
-        ("path:/x?narHash=sha256-z", False),
-        ("nixpkgs", False),
-        ("github:o/r", False),
+        ("", Folder(Path("/beside"))),
+        ("/x", Folder(Path("/x"))),
+        ("../x", Folder(Path("/x"))),
+        ("/x?dir=y/z", Folder(Path("/x"), "y/z")),
+        ("path:/x", Folder(Path("/x"), as_it_is=True)),
+        ("path:./x", Folder(Path("/beside/x"), as_it_is=True)),
+        ("path:a%20b?dir=y", Folder(Path("/beside/a b"), "y", as_it_is=True)),
+        ("path:/x?narHash=sha256-z", None),
+        ("nixpkgs", None),
+        ("github:o/r", None),
+        ("git+file:///x", None),
     ],
 )
-def test_a_folder_is_told_from_what_is_locked(reference: str, folder: bool) -> None:
-    assert is_folder(reference) is folder
+def test_a_folder_is_told_from_what_is_locked(reference: str, folder: Folder | None) -> None:
+    assert folder_named(reference, Path("/beside")) == folder
+
+
+def test_a_folder_has_no_revision() -> None:
+    with pytest.raises(NixEvaluationError, match="a folder has no parameter ref"):
+        folder_named("/x?ref=main", Path("/"))

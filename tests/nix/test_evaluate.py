@@ -123,6 +123,52 @@ def test_a_store_path_as_argument_is_depended_on(nix: Installation, code: tuple[
     assert f'["{code[0]}"]'.encode() in nix.real_path(found.drv).read_bytes()
 
 
+FUNCTIONS = """\
+{ system }:
+let named = name: derivation { inherit name system; builder = "/bin/sh"; }; in
+{
+  closed = { level ? 1 }: named "closed-${toString level}";
+  open = { level ? 1, ... }@all: named "open-${toString (all.other or 0)}";
+  nothing = { }: named "nothing";
+  anything = all: named "anything-${toString all.other}";
+}
+"""
+
+
+@pytest.mark.nix
+def test_a_function_gets_the_arguments_that_it_takes_and_no_other_passes(nix: Installation, scratch: Path) -> None:
+    (scratch / "code").mkdir()
+    (scratch / "code" / "default.nix").write_text(FUNCTIONS)
+    code = added(nix, scratch / "code", "code")
+    asked: list[tuple[str, dict[str, int]]] = [
+        ("closed", {"level": 2}),
+        ("open", {"other": 3}),
+        ("nothing", {}),
+        ("anything", {"other": 4}),
+        ("closed", {"levl": 2}),
+        ("nothing", {"level": 2}),
+    ]
+    items = [CodeItem(*code, "/default.nix", attr, args) for attr, args in asked]
+    *made, typo, none = evaluate(nix, items, SYSTEM)
+    names = [one.drv.partition("-")[2] for one in made if isinstance(one, Derived)]
+    assert names == ["closed-2.drv", "open-3.drv", "nothing.drv", "anything-4.drv"]
+    assert isinstance(typo, NixEvaluationError)
+    assert (typo.message, typo.hint) == ("the expression takes no argument levl", "did you mean level?")
+    assert isinstance(none, NixEvaluationError)
+    assert none.hint == "it takes system"
+
+
+@pytest.mark.nix
+def test_a_flake_without_a_default_package_is_told_so(nix: Installation, scratch: Path) -> None:
+    (scratch / "flake").mkdir()
+    (scratch / "flake" / "flake.nix").write_text("{ outputs = { self }: { legacyPackages.x86_64-linux = { }; }; }")
+    path, found = added(nix, scratch / "flake", "source")
+    hashed = found.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    (wrong,) = evaluate(nix, [FlakeItem(f"path:{path}?narHash={hashed}&lastModified=1")], SYSTEM)
+    assert isinstance(wrong, NixEvaluationError)
+    assert wrong.message == "the flake has no default package"
+
+
 @pytest.mark.nix
 def test_a_flakes_packages_are_found_as_nix_finds_them(nix: Installation, flake: str) -> None:
     names = ("", "tool", "old", "packages.x86_64-linux.tool", "toool")

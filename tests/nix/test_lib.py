@@ -203,6 +203,21 @@ def test_a_result_with_references_is_an_input_and_brings_them(
     assert "has references" in build(nix, project, "refers", ok=False)
 
 
+def test_what_the_local_builder_made_is_an_input_where_its_path_follows_from_its_contents(
+    nix: Installation, project: Path, nixbridge: Command
+) -> None:
+    file = project / "stages.py"
+    more = "deterministic=False, words=words, tools=[busybox], shell=busybox"
+    file.write_text(f"{file.read_text()}\nnoisy = shell('echo $words > $out/x', {more})\n")
+    nixbridge("realize", "stages.py:noisy")
+    nixbridge("lock", "stages.py:noisy")
+    nixbridge("push-nix", "stages.py:noisy")
+    pinned = json.loads((project / "bridge.lock").read_text())["stages"]["noisy"]["realizations"][0]
+    assert pinned["record"]["runner"] == "local"
+    done = nix.run([nix.program("nix"), "eval", "--raw", f"path:{project}#noisy.outPath"])
+    assert done.stdout == pinned["outputs"]["out"]["path"], done.stderr
+
+
 def test_stages_that_are_deterministic_are_packages_of_the_same_derivations(
     nix: Installation, project: Path, nixbridge: Command
 ) -> None:

@@ -21,9 +21,9 @@ from bridge.formats.store_path import output_path
 from .aterm import unparse
 from .closure import read_closure
 from .modulo import Instantiated, Modulo, check_drv_name, derivation_path, fill_outputs, modulo
-from .placeholders import upstream_output
+from .placeholders import computed_output, upstream_output
 from .resolve import replace_strings
-from .types import Deferred, Derivation, Fixed, InputAddressed
+from .types import Deferred, Derivation, Fixed, InputAddressed, InputOutputs, bytewise
 
 __all__ = ["complete", "complete_closure"]
 
@@ -127,11 +127,34 @@ def _follow(drv: Derivation, made: Mapping[str, Instantiated]) -> Derivation:
     moved = {path: made[path] for path in drv.input_drvs if path in made and made[path].path != path}
     if not moved:
         return drv
-    rewrites = {
-        upstream_output(path, name): output.path
-        for path, now in moved.items()
-        for name, output in now.derivation.outputs.items()
-        if isinstance(output, InputAddressed)
-    }
-    inputs = {moved[path].path if path in moved else path: used for path, used in drv.input_drvs.items()}
-    return replace_strings(replace(drv, input_drvs=inputs), rewrites)
+    sources = tuple(sorted({moved[path].path if path in moved else path for path in drv.input_srcs}))
+    inputs: dict[str, InputOutputs] = {}
+    for path, used in drv.input_drvs.items():
+        now = moved[path].path if path in moved else path
+        inputs[now] = _together(inputs[now], used) if now in inputs else used
+    return replace_strings(replace(drv, input_drvs=inputs, input_srcs=sources), _rewrites(drv, moved))
+
+
+def _together(one: InputOutputs, other: InputOutputs) -> InputOutputs:
+    """All outputs of a derivation that is used under two paths which are now the same."""
+    dynamic = dict(one.dynamic)
+    for name, used in other.dynamic.items():
+        dynamic[name] = _together(dynamic[name], used) if name in dynamic else used
+    return InputOutputs(tuple(bytewise({*one.outputs, *other.outputs})), dynamic)
+
+
+def _rewrites(drv: Derivation, moved: Mapping[str, Instantiated]) -> dict[str, str]:
+    """What stood for moved inputs and their outputs in the texts of a derivation, to what stands for them now."""
+    rewrites = {path: now.path for path, now in moved.items()}
+    for path, now in moved.items():
+        for name, output in now.derivation.outputs.items():
+            old, new = upstream_output(path, name), upstream_output(now.path, name)
+            rewrites[old] = output.path if isinstance(output, InputAddressed | Fixed) else new
+            pending = [(old, new, drv.input_drvs[path].dynamic.get(name, InputOutputs()))]
+            while pending:
+                before, after, used = pending.pop()
+                for inner in {*used.outputs, *used.dynamic}:
+                    old, new = computed_output(before, inner), computed_output(after, inner)
+                    rewrites[old] = new
+                    pending.append((old, new, used.dynamic.get(inner, InputOutputs())))
+    return rewrites

@@ -22,7 +22,7 @@ __all__ = ["computed_output", "own_output", "upstream_output"]
 
 
 def _render(clear: str) -> str:
-    return "/" + nix32.encode(hashlib.sha256(clear.encode()).digest())
+    return "/" + nix32.encode(hashlib.sha256(clear.encode("utf-8", "surrogateescape")).digest())
 
 
 @lru_cache(maxsize=256)

@@ -13,11 +13,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from bridge.formats import nix32
+from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR
+
+from .aterm import DRV_SUFFIX
 from .modulo import fill_outputs
 from .placeholders import computed_output, upstream_output
 from .types import Deferred, Derivation, InputOutputs
 
 __all__ = ["replace_strings", "resolve"]
+
+# A placeholder or the path of a `.drv`: with hundreds of them, a pattern of each would take longer than all else.
+_USUAL = re.compile(
+    rf"/[{nix32.ALPHABET}]{{52}}|{STORE_DIR}/[{nix32.ALPHABET}]{{{DIGEST_LENGTH}}}-[0-9a-zA-Z+\-._?=]+\{DRV_SUFFIX}"
+)
 
 
 def resolve(drv: Derivation, chosen: Mapping[tuple[str, ...], str]) -> Derivation:
@@ -62,8 +71,9 @@ def replace_strings(drv: Derivation, rewrites: Mapping[str, str]) -> Derivation:
     """`drv` with strings replaced in builder, arguments and environment, and deferred outputs filled in."""
     if not rewrites:
         return _with_strings(drv, str)
-    pattern = re.compile("|".join(map(re.escape, rewrites)))
-    return _with_strings(drv, lambda text: pattern.sub(lambda found: rewrites[found[0]], text))
+    usual = all(map(_USUAL.fullmatch, rewrites))
+    pattern = _USUAL if usual else re.compile("|".join(map(re.escape, rewrites)))
+    return _with_strings(drv, lambda text: pattern.sub(lambda found: rewrites.get(found[0], found[0]), text))
 
 
 def _with_strings(drv: Derivation, swap: Callable[[str], str]) -> Derivation:

@@ -140,7 +140,8 @@ class Derivation:
         Raises
         ------
         DerivationError
-            For no output at all, outputs of several kinds, or several fixed outputs.
+            For no output at all, outputs of several kinds, several fixed outputs, or floating ones of several
+            hash algorithms.
         StorePathError
             For a name, its own or an output's, that Nix does not allow.
         """
@@ -153,6 +154,10 @@ class Derivation:
         if len(kinds) > 1:
             named = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise DerivationError(f"the derivation {self.name} mixes kinds of outputs: {named}")
+        algorithms = {output.algorithm for output in self.outputs.values() if isinstance(output, Floating)}
+        if len(algorithms) > 1:
+            named = ", ".join(sorted(algorithms))
+            raise DerivationError(f"the floating outputs of {self.name} have several hash algorithms: {named}")
         if Fixed in kinds and list(self.outputs) != ["out"]:
             raise DerivationError(f"the fixed-output derivation {self.name} may have one output only, named out")
         return self

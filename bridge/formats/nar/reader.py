@@ -184,10 +184,7 @@ def _regular(tokens: _Tokens, path: tuple[str, ...]) -> Iterator[Entry]:
     if executable:
         tokens.expect(b"")
         word = tokens.token()
-    if word == b")":
-        # Nix reads a file without contents as empty; it never writes one.
-        yield RegularEntry(path, executable, 0, tokens.position, iter(()))
-        return
+    # Nix 2.8 reads a file without contents as empty, newer ones refuse it; none writes one.
     if word != b"contents":
         raise NarError(f"expected 'contents', found {word!r}", position=tokens.position)
     size = tokens.size()

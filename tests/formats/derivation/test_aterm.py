@@ -302,8 +302,10 @@ def test_a_mutated_file_is_another_derivation_or_refused() -> None:
         b'Derive([],[],[],"","",[' + b'"",' * 300_000 + b"],[])",
         b'Derive([],[],[],"","' + b"a" * 1_000_000,
         b'"' * 1_000_000,
+        b'Derive([("o","","","")],[],[],"","",[],[%s,("last",""),("last","")])'
+        % b",".join(b'("v%d","")' % number for number in range(200_000)),
     ],
-    ids=["brackets", "outputs", "parentheses", "backslashes", "comma-last", "no-end", "quotes"],
+    ids=["brackets", "outputs", "parentheses", "backslashes", "comma-last", "no-end", "quotes", "twice"],
 )
 def test_hostile_input_is_refused_quickly(hostile: bytes) -> None:
     start = time.process_time()

@@ -121,6 +121,11 @@ def test_structured_attributes_that_would_change_their_text_are_not_lifted(
         ({"env": {"x": "\udce9"}}, "env.x"),
         ({"env": {"\udce9": "x"}}, "env"),
         ({"system": "\udce9"}, "system"),
+        ({"input_drvs": {f"/nix/store/{'0' * 32}-x.drv": InputOutputs(("\udcff",))}}, "inputDrvs"),
+        (
+            {"input_drvs": {f"/nix/store/{'0' * 32}-x.drv": InputOutputs((), {"\udcff": InputOutputs(("out",))})}},
+            "inputDrvs",
+        ),
     ],
     ids=str,
 )

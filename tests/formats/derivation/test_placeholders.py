@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import pytest
 
 from bridge.formats.derivation import Derivation, computed_output, own_output, upstream_output
 from bridge.formats.errors import Nix32Error
-from bridge.formats.nix32 import decode
+from bridge.formats.nix32 import decode, encode
 
 FLOATING = "/nix/store/d5y4abx3i33xgvnijnc23mmfgwabjw95-floating.drv"
 
@@ -30,6 +31,12 @@ def test_an_output_other_than_out_has_its_name_in_the_placeholder(
     assert drv.env["twice"] == f"{dev}:{dev}"
     assert upstream_output(upstream, "out") in drv.args[1]
     assert dev in drv.args[1]
+
+
+def test_a_name_that_is_no_text_is_hashed_by_its_bytes() -> None:
+    """A `.drv` that somebody made up may use such an output of its input."""
+    digest = hashlib.sha256(b"nix-upstream-output:d5y4abx3i33xgvnijnc23mmfgwabjw95:floating-\xff").digest()
+    assert upstream_output(FLOATING, "\udcff") == f"/{encode(digest)}"
 
 
 def test_own_outputs_stand_in_the_environment(closure: Mapping[str, Derivation], named: Mapping[str, str]) -> None:

@@ -317,7 +317,8 @@ def _read_output(name: str, output: str, path: str, algorithm: str, digest: str)
 
 def _repeated(what: str, found: Sequence[str], data: bytes, indices: Sequence[int]) -> ATermError:
     """The second of two equal ones; `indices` are their places among all strings."""
-    place = next(place for place, one in enumerate(found) if one in found[:place])
+    first: dict[str, int] = {}  # a slice of those before for each would take hours of a large environment
+    place = next(place for place, one in enumerate(found) if first.setdefault(one, place) != place)
     return _at_string(f"the {what} {found[place]!r} stands there twice", data, indices[place])
 
 

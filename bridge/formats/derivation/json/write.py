@@ -72,6 +72,8 @@ def _path(path: str, shape: JsonFormat) -> str:
 
 
 def _inputs(drv: Derivation, path: str, used: InputOutputs, shape: JsonFormat, depth: int = 0) -> Any:
+    for name in (*used.outputs, *used.dynamic):
+        _check_text(drv, "inputDrvs", name)
     if shape.inputs == "list":
         if used.dynamic:
             raise DerivationJSONError(
@@ -155,12 +157,16 @@ def _check_utf8(drv: Derivation) -> None:
     for key, value in drv.env.items():
         texts += [("env", key), (f"env.{key}", value)]
     for key, text in texts:
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise DerivationJSONError(
-                    f"{drv.name} holds a byte that is not UTF-8, which JSON can not hold",
-                    key=key.encode("utf-8", "backslashreplace").decode(),
-                    hint="use the ATerm form (--aterm)",
-                ) from error
+        _check_text(drv, key, text)
+
+
+def _check_text(drv: Derivation, key: str, text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DerivationJSONError(
+                f"{drv.name} holds a byte that is not UTF-8, which JSON can not hold",
+                key=key.encode("utf-8", "backslashreplace").decode(),
+                hint="use the ATerm form (--aterm)",
+            ) from error
