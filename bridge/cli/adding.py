@@ -17,15 +17,14 @@ from bridge.formats.derivation import (
     complete_closure,
     derivation_path,
     derivation_references,
-    parse_aterm,
     read_document,
 )
 from bridge.formats.errors import DerivationJSONError, FormatError
-from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, parse
+from bridge.formats.store_path import STORE_DIR, parse
 from bridge.nix.errors import NixMissingPathError
 from bridge.stages.errors import TargetError
 
-from .derivations import reader
+from .derivations import in_file, reader
 from .options import JsonOption
 from .render import print_json
 
@@ -85,6 +84,7 @@ def _known(file: str, found: Mapping[str, Derivation]) -> dict[str, Derivation]:
 
 def _read(file: str) -> dict[str, Derivation]:
     """The derivations in a file, by base name."""
+    place = "standard input" if file == "-" else file
     try:
         data = _standard_input() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -92,15 +92,16 @@ def _read(file: str) -> dict[str, Derivation]:
     if data.startswith((b"Derive", b"DrvWithVersion")):
         if file == "-":
             raise TargetError("a .drv on standard input does not tell its name", hint="give it as a file")
-        base = Path(file).name
-        has_digest = len(base) > DIGEST_LENGTH and base[DIGEST_LENGTH] == "-"
-        name = base[DIGEST_LENGTH + 1 :] if has_digest else base
-        return {base: parse_aterm(data, name.removesuffix(DRV_SUFFIX))}
+        return {Path(file).name: in_file(file, data)}
     try:
         value = json_module.loads(data)
-    except ValueError as error:
-        raise DerivationJSONError(f"{file} is neither JSON nor a .drv: {error}") from error
-    return read_document(value)
+    except (ValueError, RecursionError) as error:
+        raise DerivationJSONError(f"{place} is neither JSON nor a .drv: {error}") from error
+    try:
+        return read_document(value)
+    except FormatError as error:
+        error.file = place
+        raise
 
 
 def _standard_input() -> bytes:

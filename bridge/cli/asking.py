@@ -15,6 +15,7 @@ from bridge.stages.errors import TargetError
 from bridge.store.catalogue import Entry
 from bridge.store.layout import Store
 
+from .completing import references
 from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
 from .referring import (
     TargetName,
@@ -43,6 +44,7 @@ def ls_command(
         str | None,
         typer.Argument(
             metavar="[REF[/PATH]]",
+            autocompletion=references,
             help=f"{REFERENCE} Of a stage or target its realizations are listed, of all else, and of what has a path"
             " behind it, the files; without it the whole store.",
         ),
@@ -61,7 +63,7 @@ def ls_command(
     """
     if target is None:
         opened = open_located(store, create=False)
-        _print_entries(opened, listed(opened), json)
+        _print_entries(opened, listed(opened, sized=json), json)
         return
     opened = open_to_ask(store, target)
     ground = ground_of(opened)
@@ -77,7 +79,7 @@ def ls_command(
             # Listed once more, by what says which records are damaged.
             ids = {one.id for one in several.entries}
             stage = several.entries[0].stage
-            _print_entries(opened, [one for one in listed(opened, stage) if one.id in ids], json)
+            _print_entries(opened, [one for one in listed(opened, stage, sized=json) if one.id in ids], json)
             return
     from .files import list_files
 
@@ -91,7 +93,8 @@ def _ls_target(
     try:
         plan, outcome = planned(name.target, settings, store, builder)
     except BridgeError as error:
-        _print_entries(opened, listed(opened, unless_imported(opened, name, error)), json)
+        stage = unless_imported(opened, name, error)
+        _print_entries(opened, listed(opened, stage, sized=json), json)
         return True
     from bridge.realize.choosing import matcher_of
 
@@ -227,7 +230,10 @@ def note_command(
     if remove:
         remove_note(opened, one.id)
     elif text is not None:
-        write_note(opened, one.id, sys.stdin.read() if text == "-" else text)
+        written = sys.stdin.read() if text == "-" else text
+        if not written.strip():
+            raise TargetError("the note is empty", hint=f"nixbridge note {one.id} --delete removes what is written")
+        write_note(opened, one.id, written)
     note = note_of(opened, one.id)
     if json:
         print_json({"id": one.id, "stage": one.stage, "note": note})

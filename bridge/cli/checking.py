@@ -123,7 +123,7 @@ def adopt_command(
     They are recorded as adopted, with who did it and why; the old records stay.
     """
     plan = plan_of(target, settings, store)
-    opened = open_located(store, target)
+    opened = open_located(store, target, create=False)
     if len(plan.targets) != 1:
         raise TargetError(f"{target} names {len(plan.targets)} stages", hint="name one of them, as in FILE.py:STAGE")
     [node] = plan.targets

@@ -17,7 +17,9 @@ from bridge.realize.errors import BuildError, RealizeError
 from bridge.stages.errors import TargetError
 
 from .bash import declare, define, run_bash
+from .completing import targets
 from .options import BuilderOption, SetOption, StoreOption
+from .referring import ground_of
 from .render import dim
 from .setting import builder_named, find_nix, open_located, plan_of
 
@@ -32,7 +34,8 @@ _TERMINAL = ("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR")
 
 def debug_command(
     target: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="FILE.py[:STAGE] or package.module[:STAGE].")
+        str | None,
+        typer.Argument(metavar="TARGET", help="FILE.py[:STAGE] or package.module[:STAGE].", autocompletion=targets),
     ] = None,
     command: Annotated[
         str | None,
@@ -64,9 +67,9 @@ def debug_command(
     assert target is not None
     with enter_target(target, settings, builder, store, index=index) as session:
         if isinstance(session, PythonSession):
-            _python(_names(session), command, str(session))
+            status = _python(_names(session), command, str(session))
         else:
-            _shell(session, command)
+            status = _shell(session, command)
         if session.state == "open" and command is None and sys.stdin.isatty():
             # Control-D at the question is a no.
             try:
@@ -75,7 +78,9 @@ def debug_command(
             except typer.Abort:
                 pass
         session.cancel()
-        _tell(session)
+        _tell(session, target, store)
+        if status and session.realization is None:
+            raise typer.Exit(status)
 
 
 def enter_target(
@@ -93,7 +98,7 @@ def enter_target(
 
     from .progress import Progress
 
-    plan = plan_of(target, settings or ())
+    plan = plan_of(target, settings or (), store)
     opened = open_located(store, target)
     nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
     options = Options(builder=builder_named(builder))
@@ -101,10 +106,11 @@ def enter_target(
         return debug(plan, store=opened, nix=nix, options=options, index=index, register=register, report=progress)
 
 
-def _tell(session: Session) -> None:
+def _tell(session: Session, target: str, store: str | None) -> None:
     if session.realization is not None:
+        ground = ground_of(open_located(store, target))
         for path in session.realization.outputs.values():
-            print(path)
+            print(ground.find(path) or path)
         print(f"accepted {session.label} as {session.realization.id}", file=sys.stderr)
     else:
         print(f"cancelled {session.label}: nothing is recorded", file=sys.stderr)
@@ -135,20 +141,29 @@ def _step(call: Any) -> Any:
     return call(lambda function, **arguments: pdb.Pdb().runcall(function, **arguments))
 
 
-def _python(names: Mapping[str, Any], command: str | None, shown: str) -> None:
-    """A Python prompt on a terminal; else the code of an option, or of standard input."""
+def _python(names: Mapping[str, Any], command: str | None, shown: str) -> int:
+    """A Python prompt on a terminal; else the code of an option, or of standard input, with what it exits with."""
     if command is None and sys.stdin.isatty():
         _prompt(dict(names), shown)
-        return
+        return 0
     text, file = (sys.stdin.read(), "<stdin>") if command is None else (command, "<command>")
     try:
         exec(compile(text, file, "exec"), dict(names))
-    except SystemExit:
-        return
+    except SystemExit as end:
+        return _status(end)
     except Exception as error:
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
         lines = "".join(traceback.format_exception(type(error), error, trace)).splitlines()
         raise BuildError(f"{file} raised {type(error).__name__}: {error}", stage="", log_tail=lines) from error
+    return 0
+
+
+def _status(end: SystemExit) -> int:
+    """What Python would end with; a text it prints."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
 
 
 def _prompt(names: dict[str, Any], shown: str) -> None:
@@ -176,7 +191,8 @@ def _prompt(names: dict[str, Any], shown: str) -> None:
 # ------------------------------------------------------------------------------------------ shell
 
 
-def _shell(session: ShellSession, command: str | None) -> None:
+def _shell(session: ShellSession, command: str | None) -> int:
+    """Bash; what it ends with, where nobody sees it and nothing is accepted."""
     answer = session.folder.parent / "answer"
     functions = {
         "accept": f"  echo accept > {answer}; exit 0",
@@ -187,10 +203,8 @@ def _shell(session: ShellSession, command: str | None) -> None:
     status = _bash(session.folder.parent, session.folder, session.environ, functions, session.label, command, session)
     if answer.exists() and answer.read_text().strip() == "accept":
         session.accept()
-    elif status and (command is not None or not sys.stdin.isatty()):
-        session.cancel()
-        _tell(session)
-        raise typer.Exit(status)
+        return 0
+    return status if command is not None or not sys.stdin.isatty() else 0
 
 
 def _bash(
@@ -226,18 +240,17 @@ def _enter_failed(name: str, command: str | None, store: str | None) -> NoReturn
     """Enter what a failed build left."""
     from bridge.realize.failed import find_failed
 
-    found = find_failed(open_located(store), name)
+    found = find_failed(open_located(store, create=False), name)
     shown = f"<failed {found.stage} in {found.folder}>\n  {found.facts['message']}"
     if "job" in found.facts:
-        _failed_python(found, command, shown)
-        raise typer.Exit
+        raise typer.Exit(_failed_python(found, command, shown))
     build = found.facts["build"]
     functions = {"run_stage": f"  {shlex.join([build['builder'], *build['args']])}"}
     work = found.folder / "work"
     raise typer.Exit(_bash(found.folder, work, build["environ"], functions, found.stage, command, shown))
 
 
-def _failed_python(found: FailedBuild, command: str | None, shown: str) -> None:
+def _failed_python(found: FailedBuild, command: str | None, shown: str) -> int:
     from bridge.realize.here import Here
 
     job = found.facts["job"]
@@ -251,4 +264,4 @@ def _failed_python(found: FailedBuild, command: str | None, shown: str) -> None:
         "run": here.run,
         "step": lambda: _step(here.call),
     }
-    _python(names, command, shown)
+    return _python(names, command, shown)

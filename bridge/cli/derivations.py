@@ -16,13 +16,14 @@ from bridge.formats.derivation import (
     parse_aterm,
     read_closure,
 )
-from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, base_name
+from bridge.formats.errors import FormatError
+from bridge.formats.store_path import DIGEST_LENGTH, STORE_DIR, base_name, check_name, name_part, output_path_name
 from bridge.stages.errors import TargetError
 from bridge.store.errors import StoreError
 
 from .setting import find_nix, open_located, plan_of
 
-__all__ = ["Found", "find", "find_derivations", "find_one", "is_in_store", "reader"]
+__all__ = ["Found", "find", "find_derivations", "find_one", "in_file", "is_in_store", "reader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,32 @@ def find_derivations(target: str, recursive: bool) -> Mapping[str, Derivation]:
     return found.closure() if recursive else found.roots
 
 
-def _file_name(file: Path) -> str:
-    """The name of the derivation in a file: without a digest before it and `.drv` behind it."""
-    base = file.name
+def in_file(file: str, data: bytes) -> Derivation:
+    """The derivation that a `.drv` file holds, whose name is that of the file.
+
+    Raises
+    ------
+    FormatError
+        If it is none, saying in which file.
+    TargetError
+        If it has another name than the file.
+    """
+    base = Path(file).name
     if len(base) > DIGEST_LENGTH and base[DIGEST_LENGTH] == "-":
         base = base[DIGEST_LENGTH + 1 :]
-    return base.removesuffix(DRV_SUFFIX)
+    name = base.removesuffix(DRV_SUFFIX)
+    hint = f"a .drv does not tell its name: it is taken to be {name!r}, after the file"
+    try:
+        drv = parse_aterm(data, check_name(name))
+    except FormatError as error:
+        error.file = file
+        error.hint = error.hint or (hint if base == Path(file).name else None)
+        raise
+    for output in drv.outputs:
+        path = drv.output_path(output)
+        if path is not None and name_part(path) != output_path_name(name, output):
+            raise TargetError(f"{file}: its output {output} is {path}, which is none of {name!r}", hint=hint)
+    return drv
 
 
 def find(target: str) -> Found:
@@ -68,6 +89,11 @@ def find(target: str) -> Found:
         If that is no derivation, or can not be read.
     """
     if not target.endswith(DRV_SUFFIX):
+        if _is_object(target):
+            raise TargetError(
+                f"{target} is no derivation: its path does not end in {DRV_SUFFIX}",
+                hint="of an output, nix-store --query --deriver tells it; outputs behind it (^out) are not taken",
+            )
         plan = plan_of(target)
         known = {node.path: node.derivation for node in plan.nodes if node.instantiated is not None}
         roots = {node.path: known[node.path] for node in plan.targets if node.path in known}
@@ -79,7 +105,7 @@ def find(target: str) -> Found:
         data = reader(None)(target) if is_in_store(target) and not file.exists() else file.read_bytes()
     except OSError as error:
         raise TargetError(f"{target} can not be read: {error.strerror}") from error
-    drv = parse_aterm(data, _file_name(file))
+    drv = in_file(target, data)
     return Found({derivation_path(drv): drv}, file=file)
 
 
@@ -92,6 +118,13 @@ def find_one(target: str) -> tuple[str, Found]:
             f"{target} names {len(found.roots)} derivations: {names}", hint="name one of them, as in FILE.py:STAGE"
         )
     return next(iter(found.roots)), found
+
+
+def _is_object(target: str) -> bool:
+    """Whether this means a store object, or an output of a `.drv`, and no file of stages."""
+    if f"{DRV_SUFFIX}^" in target or f"{DRV_SUFFIX}!" in target:
+        return True
+    return is_in_store(target) and Path(target.partition(":")[0]).suffix != ".py"
 
 
 def is_in_store(path: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json as json_module
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -91,7 +93,7 @@ def show_derivation_command(
             if sys.stdout.isatty() or len(found) > 1:
                 sys.stdout.buffer.write(b"\n")
     else:
-        print_json(document(found, _shape(json_format)))
+        _print_utf8([json_module.dumps(document(found, _shape(json_format)), indent=2, ensure_ascii=False).encode()])
 
 
 def _print_closure(target: str, shape: JsonFormat) -> None:
@@ -99,9 +101,12 @@ def _print_closure(target: str, shape: JsonFormat) -> None:
     # Nothing here is in a cycle, and looking for some takes a while.
     gc.disable()
     found = find(target)
-    parts = show_closure(found.roots, reader(found.file), shape, {**found.known, **found.roots})
+    _print_utf8(show_closure(found.roots, reader(found.file), shape, {**found.known, **found.roots}))
+
+
+def _print_utf8(parts: Iterable[bytes]) -> None:
+    """Print JSON, which is UTF-8 whatever the terminal is."""
     sys.stdout.flush()
-    # JSON is UTF-8 whatever the terminal is.
     sys.stdout.buffer.writelines(parts)
     sys.stdout.buffer.write(b"\n")
 

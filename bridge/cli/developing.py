@@ -192,4 +192,16 @@ def _nix(what: str, folder: Path, arguments: list[str]) -> int:
     nix = find_nix()
     assert nix is not None
     features = ["--extra-experimental-features", "nix-command flakes"]
-    return subprocess.run([nix.program("nix"), *features, what, str(folder), *arguments], check=False).returncode
+    status = subprocess.run([nix.program("nix"), *features, what, str(folder), *arguments], check=False).returncode
+    if status:
+        _tell_untracked(folder / "flake.nix")
+    return status
+
+
+def _tell_untracked(file: Path) -> None:
+    """Say so, if Git does not track a file that Nix did not find."""
+    from bridge.lock.folders import Folder, untracked
+
+    folder = Folder(file.parent)
+    if folder.repository is not None and file.resolve() in [folder.repository / one for one in untracked(folder)]:
+        print(f"hint: Nix does not see files that Git does not track: git add {file}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from .completing import stages, tags
 from .keeping import named_objects
 from .options import JsonOption, StoreOption
 from .render import counted, print_json, size
@@ -33,7 +34,9 @@ def gc_command(
         str | None, typer.Option(metavar="SIZE", help="Drop the oldest until the rest is no larger, such as 10G.")
     ] = None,
     unrooted: Annotated[bool, typer.Option("--unrooted", help="Drop what no link, tag or kept plan needs.")] = False,
-    stage: Annotated[str | None, typer.Option(metavar="NAME", help="Drop realizations of this stage only.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Drop realizations of this stage only.", autocompletion=stages)
+    ] = None,
     by: Annotated[
         str, typer.Option(metavar="derivation|name", help="What is one stage: one code and config, or one name.")
     ] = "derivation",
@@ -110,7 +113,9 @@ def _print(found: Collected, *, would: bool) -> None:
 
 
 def rm_command(
-    references: Annotated[list[str], typer.Argument(metavar="ID|TAG|PATH…", help="Realizations, or objects.")],
+    references: Annotated[
+        list[str], typer.Argument(metavar="ID|TAG|PATH…", help="Realizations, or objects.", autocompletion=tags)
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Even if others were made from it.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,

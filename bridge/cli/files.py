@@ -13,6 +13,7 @@ import typer
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
 
+from .completing import references
 from .options import REFERENCE, BuilderOption, JsonOption, SetOption, StoreOption
 from .referring import ground_of, open_to_ask, planned, refuse_unrealized, target_named, unless_imported
 from .render import clean, counted, paint, print_json, size
@@ -26,7 +27,12 @@ __all__ = ["cat_command", "list_files", "spot_named", "tree_command"]
 _CHUNK = 1 << 20
 
 FileReference = Annotated[
-    str, typer.Argument(metavar="REF[/PATH]", help=f"{REFERENCE} ID^OUTPUT is another output than out.")
+    str,
+    typer.Argument(
+        metavar="REF[/PATH]",
+        help=f"{REFERENCE} ID^OUTPUT is another output than out.",
+        autocompletion=references,
+    ),
 ]
 
 

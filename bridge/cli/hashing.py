@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -12,7 +13,7 @@ import typer
 from bridge.formats import git, nar
 from bridge.formats.hashes import ALGORITHMS, Hash
 from bridge.formats.self_reference import hash_modulo, hashes_positions
-from bridge.formats.store_path import Method, content_path, hash_part
+from bridge.formats.store_path import Method, content_path, parse
 from bridge.stages.errors import TargetError
 
 from .options import JsonOption
@@ -56,6 +57,8 @@ def hash_path_command(
     _check(base, _BASES, "base")
     if kind == "text" and algorithm != "sha256":
         raise TargetError("the type text goes with sha256 only")
+    if nix is not None and modulo is None:
+        raise TargetError("--nix goes with --modulo only: without it, all releases give the same hash")
     if modulo is not None and (kind, algorithm) != ("nar", "sha256"):
         raise TargetError("--modulo goes with the type nar and sha256 only")
     try:
@@ -64,7 +67,8 @@ def hash_path_command(
         else:
             found = git.object_id(file, algorithm) if kind == "git" else _hashed(file, kind, algorithm)
     except OSError as error:
-        inside = f" ({error.filename})" if error.filename not in (None, str(file), file) else ""
+        place = str(file) if error.filename is None else os.fsdecode(error.filename)
+        inside = f" ({place})" if place != str(file) else ""
         raise TargetError(f"{file} can not be read: {error.strerror}{inside}") from error
     if json:
         print_json(_in_all_bases(found))
@@ -107,8 +111,9 @@ def _hashed_modulo(file: Path, own: str, release: str | None) -> Hash:
     else:
         nix = find_nix()
         version = nix.version() if nix is not None else None
+    digest, _ = parse(own)
     archive = b"".join(nar.pack_chunks(file))
-    return hash_modulo(archive, hash_part(own), positions=hashes_positions(version))
+    return hash_modulo(archive, digest, positions=hashes_positions(version))
 
 
 def convert_command(
@@ -149,6 +154,8 @@ def store_path_command(
     nixbridge store-path source sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
     """
     _check(method, get_args(Method), "method")
+    for reference in references or ():
+        parse(reference)
     path = content_path(
         name, cast(Method, method), Hash.parse(content), sorted(set(references or ())), self_reference=self_reference
     )

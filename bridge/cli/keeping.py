@@ -12,6 +12,7 @@ from bridge.stages.errors import TargetError
 from bridge.store import roots
 from bridge.store.layout import Store
 
+from .completing import references, tags, targets
 from .options import REFERENCE, BuilderOption, JsonOption, Reference, SetOption, StoreOption
 from .referring import TargetName, ground_of, one_entry, open_to_ask, refuse_unrealized, target_named
 from .render import counted, paint, print_json, size, table
@@ -89,8 +90,8 @@ def _is_one_place(ground: Ground, reference: str, target: TargetName | None) -> 
 
 
 def tag_command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag.")] = None,
-    reference: Annotated[str | None, typer.Argument(metavar="REF", help=REFERENCE)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag.", autocompletion=tags)] = None,
+    reference: Annotated[str | None, typer.Argument(metavar="REF", help=REFERENCE, autocompletion=references)] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the tags.")] = False,
     delete: Annotated[bool, typer.Option("--delete", "-d", help="Remove the tag.")] = False,
     force: Force = False,
@@ -103,11 +104,13 @@ def tag_command(
 
     nixbridge tag paper-v1 stages.py:train
     """
-    opened = open_located(store, reference)
+    opened = open_to_ask(store, reference)
     if delete:
         if name is None or reference is not None:
             raise TargetError("this names no tag", hint="nixbridge tag --delete NAME")
         roots.delete_root(opened, "tag", name)
+        if json:
+            print_json({"deleted": name})
         return
     if name is None or list_:
         _list_tags(opened, json)
@@ -138,11 +141,13 @@ def _list_tags(store: Store, json: bool) -> None:
     from bridge.store.trace import realizations
 
     rows = []
-    for root in roots.roots(store):
-        if root.kind == "tag":
-            [(drv, identity)] = root.realizations
+    # By name: also those of the stores below, and whatever else may be damaged.
+    for name in roots.tags(store):
+        tagged = roots.tagged(store, name)
+        if tagged is not None:
+            drv, identity = tagged
             found = next((one for one in realizations(store, drv) if one.id == identity), None)
-            rows.append((root.name, identity, found.stage if found is not None else None, drv))
+            rows.append((name, identity, found.stage if found is not None else None, drv))
     if json:
         print_json([{"tag": name, "id": one, "stage": stage, "drv": drv} for name, one, stage, drv in rows])
     elif rows:
@@ -151,7 +156,9 @@ def _list_tags(store: Store, json: bool) -> None:
 
 def keep_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A name for it.")] = None,
-    target: Annotated[str | None, typer.Argument(metavar="TARGET", help="Stages, all of them realized.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="Stages, all of them realized.", autocompletion=targets)
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List what is kept.")] = False,
     delete: Annotated[bool, typer.Option("--delete", "-d", help="Keep it no longer.")] = False,
     force: Force = False,
@@ -164,11 +171,13 @@ def keep_command(
 
     nixbridge keep submission stages.py
     """
-    opened = open_located(store, target)
+    opened = open_to_ask(store, target)
     if delete:
         if name is None or target is not None:
             raise TargetError("this names nothing that is kept", hint="nixbridge keep --delete NAME")
         roots.delete_root(opened, "plan", name)
+        if json:
+            print_json({"deleted": name})
         return
     if name is None or list_:
         found = [root for root in roots.roots(opened) if root.kind == "plan"]

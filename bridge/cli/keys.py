@@ -41,7 +41,7 @@ def public_command(
     nixbridge key public secret.key
     """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise TargetError(f"{file} can not be read: {error.strerror}") from error
-    print(SecretKey.parse(text).public)
+    print(SecretKey.parse(data.decode("utf-8", "surrogateescape")).public)

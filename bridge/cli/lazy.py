@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -62,7 +63,12 @@ class _Loaded(MutableMapping[str, Any]):
         module, _, function = command.partition(":")
         alone = typer.Typer(add_completion=False, context_settings=CONTEXT)
         called = getattr(import_module(f"bridge.cli.{module}"), function)
-        alone.command(name, cls=getattr(called, "command_class", None), rich_help_panel=panel)(called)
+        alone.command(
+            name,
+            cls=getattr(called, "command_class", None),
+            help=_flowing(called.__doc__ or ""),
+            rich_help_panel=panel,
+        )(called)
         return typer.main.get_command(alone)
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -76,6 +82,11 @@ class _Loaded(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+def _flowing(text: str) -> str:
+    """A docstring whose paragraphs are a line each: where lines end is the terminal's, not the source's."""
+    return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in cleandoc(text).split("\n\n"))
 
 
 def group(table: Group, *, name: str, callback: Callable[..., None] | None = None) -> typer.Typer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import shutil
@@ -18,6 +19,7 @@ from bridge.stages.errors import TargetError
 from .options import JsonOption, StoreOption
 from .render import dim, duration, paint, print_json
 from .setting import open_located
+from .writing import scratch_beside
 
 if TYPE_CHECKING:
     from bridge.look.literate import Ran
@@ -129,12 +131,13 @@ def _write(target: Path, data: bytes) -> None:
     """Have a file hold `data`, or what it held, whatever happens."""
     if target.is_file() and target.read_bytes() == data:
         return
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    scratch = scratch_beside(target)
     try:
         scratch.write_bytes(data)
         if target.exists():
             shutil.copymode(target, scratch)
         os.replace(scratch, target)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         raise TargetError(f"{target} can not be written: {error.strerror}") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -58,6 +60,7 @@ def lock_command(
     """
     if not targets and not update_input:
         raise TargetError("lock needs a target", hint="nixbridge lock stages.py, or --update-input NAME")
+    _refuse_contradictions(check=check, diff=diff, cache=cache, no_cache=no_cache)
     if update_input:
         _update_inputs(targets[0] if targets else None, update_input)
     found: list[dict[str, Any]] = []
@@ -85,8 +88,25 @@ def lock_command(
             print(f"{one['stage']}: {one['matcher']} → {', '.join(one['realizations'])}")
     if differs:
         if not json:
-            print(f"hint: nixbridge lock {' '.join(targets or ())}", file=sys.stderr)
+            words = [*(targets or ()), *(word for one in settings or () for word in ("--set", one))]
+            print(f"hint: nixbridge lock {shlex.join(words)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _refuse_contradictions(*, check: bool, diff: bool, cache: Sequence[str] | None, no_cache: bool) -> None:
+    if check and diff:
+        raise TargetError("--check and --diff do not go together", hint="ask one after the other")
+    if cache and (check or diff or no_cache):
+        other = "--check" if check else "--diff" if diff else "--no-cache"
+        raise TargetError(f"--cache and {other} do not go together", hint="--cache is for what is pinned now")
+    for url in cache or ():
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https", "file") or (parts.scheme == "file" and parts.netloc):
+            folder = Path(url.removeprefix("file://"))
+            raise TargetError(
+                f"{url} is no URL of a binary cache: http, https or file",
+                hint=f"write {folder.resolve().as_uri()}" if folder.is_dir() else None,
+            )
 
 
 def lock_file(target: str | None) -> Path:
@@ -162,7 +182,10 @@ def _check(target: str, settings: Sequence[str], store: str | None) -> list[Chan
     lock = read_lock(lock_file(target))
     pins = pins_in(lock)
     plan = plan_of(target, settings, store)
-    return changes(plan, pins, gone=_gone(target, lock, plan))
+    # To know the plan, its flakes have to be locked.
+    unlocked = [name for name in read_lock(lock.path).flakes if name not in lock.flakes]
+    found = [Change(f"flake {name}", "was not locked, and is now: commit it") for name in unlocked]
+    return found + changes(plan, pins, gone=_gone(target, lock, plan))
 
 
 # ------------------------------------------------------------------------------------------ --diff

@@ -15,6 +15,7 @@ import typer
 from bridge import __version__
 from bridge.formats.errors import BridgeError
 
+from .completing import bash_words
 from .lazy import Group, group
 
 __all__ = ["app", "main"]
@@ -132,9 +133,11 @@ def main() -> NoReturn:
     """Run the command line; errors of the user's become one message and exit status 1."""
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
+    _open_streams()
     _tolerate_any_text()
     # Plans and records are many objects that live as long as the command: looking for garbage among them finds none.
     gc.set_threshold(100_000, 20, 20)
+    bash_words(os.environ)
     try:
         try:
             app(prog_name="nixbridge")
@@ -155,9 +158,26 @@ def main() -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _drop(1)
-        print(f"error: the output can not be written: {error.strerror or error}", file=sys.stderr)
+        what = "the output can not be written" if error.filename is None else os.fsdecode(error.filename)
+        print(f"error: {what}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _open_streams() -> None:
+    """Have streams that were closed lead nowhere, lest the next file that is opened gets what was meant for them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is given.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _tolerate_any_text() -> None:

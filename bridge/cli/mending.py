@@ -68,9 +68,8 @@ def verify_command(
         state = f"{len(report.findings)} wrong" if report.findings else "clean"
         rubbish = f", {len(report.rubbish)} left by dead processes" if report.rubbish else ""
         rubbish += f", {len(report.below)} objects taken from below" if report.below else ""
-        print(
-            f"{opened.root}: {report.objects} objects ({size(report.size)}), {report.records} records: {state}{rubbish}"
-        )
+        there = f"{counted(report.objects, 'object')} ({size(report.size)}), {counted(report.records, 'record')}"
+        print(f"{opened.root}: {there}: {state}{rubbish}")
     if report.findings:
         raise typer.Exit(1)
 

@@ -13,11 +13,13 @@ import typer
 
 from bridge.stages.errors import TargetError
 
+from .completing import references
 from .counting import counting
 from .options import REFERENCE, JsonOption, SetOption, StoreOption
 from .referring import ground_of, refuse_unrealized, target_named
 from .render import counted, paint, print_json, size, table
 from .setting import find_nix, open_located, plan_of
+from .writing import scratch_beside
 
 if TYPE_CHECKING:
     from bridge.store.layout import Store
@@ -30,6 +32,7 @@ What = Annotated[
     list[str],
     typer.Argument(
         metavar="REF…",
+        autocompletion=references,
         help=f"{REFERENCE} Of a stage or a derivation all its realizations.",
     ),
 ]
@@ -234,7 +237,7 @@ def _written(output: str) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(output)
-    made = target.with_name(f".{target.name[:200]}.{os.getpid()}")
+    made = scratch_beside(target)
     try:
         with made.open("xb") as file:
             yield file
@@ -244,7 +247,8 @@ def _written(output: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise TargetError(f"{output} can not be written: {error.strerror or error}") from error
     finally:
-        made.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            made.unlink()
 
 
 @contextlib.contextmanager

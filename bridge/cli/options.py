@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from .completing import builders, references, targets
+
 __all__ = [
     "BuilderOption",
     "ExecutorOption",
@@ -22,13 +24,14 @@ Target = Annotated[
     typer.Argument(
         metavar="TARGET",
         help="FILE.py[:STAGE] or package.module[:STAGE]; without :STAGE, all that no other stage uses.",
+        autocompletion=targets,
     ),
 ]
 REFERENCE = (
     "An id or its beginning, a tag (@TAG where others are called so), a stage's name (:STAGE), FILE.py:STAGE, a store"
     " path, or a link to one."
 )
-Reference = Annotated[str, typer.Argument(metavar="REF", help=REFERENCE)]
+Reference = Annotated[str, typer.Argument(metavar="REF", help=REFERENCE, autocompletion=references)]
 """What all commands take that ask for a realization."""
 StoreOption = Annotated[
     str | None,
@@ -36,7 +39,13 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BuilderOption = Annotated[
-    str, typer.Option("--builder", metavar="auto|nix|local", help="Where deterministic stages are built.")
+    str,
+    typer.Option(
+        "--builder",
+        metavar="auto|nix|local",
+        help="Where deterministic stages are built.",
+        autocompletion=builders,
+    ),
 ]
 ExecutorOption = Annotated[
     str,

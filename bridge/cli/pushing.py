@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
+from urllib.parse import unquote, urlsplit
 
 import typer
 
 from bridge.formats.store_path import base_name
 from bridge.lock.cache import Compression
+from bridge.lock.choose import labels_of
 from bridge.lock.objects import Objects
 from bridge.realize.places import Places
 from bridge.stages.errors import TargetError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["push_cache_command", "push_nix_command"]
 
+_URL = re.compile(r"[A-Za-z][\w+.-]*://?")
 Names = Annotated[list[str], typer.Argument(metavar="REF…", help=REFERENCE)]
 
 
@@ -72,7 +76,9 @@ def push_nix_command(
 
 
 def push_cache_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The binary cache; made if there is none.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="The binary cache, a folder or its file:// URL; made if there is none.")
+    ],
     names: Names,
     compress: Annotated[str, typer.Option(metavar="none|xz", help="How archives are compressed.")] = "xz",
     secret_key_file: Annotated[
@@ -85,6 +91,8 @@ def push_cache_command(
     """Write chosen realizations, with all they refer to, into a folder that is a Nix binary cache.
 
     nixbridge push-cache /srv/cache stages.py:train
+
+    Of a whole file, all stages go in, as lock pins them.
     """
     from bridge.lock.cache import COMPRESSIONS, push
 
@@ -92,10 +100,11 @@ def push_cache_command(
         raise TargetError(f"there is no compression {compress!r}", hint=f"one of {', '.join(COMPRESSIONS)}")
     chosen: Compression = next(one for one in COMPRESSIONS if one == compress)
     key = _key(secret_key_file) if secret_key_file is not None else None
-    opened, paths = _paths(names, settings or (), store)
+    place = _cache_folder(folder)
+    opened, paths = _paths(names, settings or (), store, whole=True)
     done = []
     with Objects(Places(opened, find_nix())) as objects:
-        for one in push(folder, objects.closure(paths), objects.chunks, compression=chosen, key=key):
+        for one in push(place, objects.closure(paths), objects.chunks, compression=chosen, key=key):
             info = one.narinfo
             done.append({"path": info.path, "added": not one.was_there, "url": info.url, "size": info.file_size})
             if not json:
@@ -104,6 +113,19 @@ def push_cache_command(
                 print(f"{info.url} ({said})", file=sys.stderr)
     if json:
         print_json(done)
+
+
+def _cache_folder(text: str) -> Path:
+    """The folder that is meant, also by its URL."""
+    if _URL.match(text) is None:
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc or parts.query:
+        raise TargetError(
+            f"push-cache writes into a folder, and {text} is none",
+            hint="push to a folder, and copy that with nix copy --from",
+        )
+    return Path(unquote(parts.path))
 
 
 def _key(file: Path) -> SecretKey:
@@ -116,14 +138,17 @@ def _key(file: Path) -> SecretKey:
         raise TargetError(f"the secret key {file} can not be read: {reason}") from error
 
 
-def _paths(names: Sequence[str], settings: Sequence[str], store: str | None) -> tuple[Store, list[str]]:
-    """The store, and the output paths of targets and realizations, each once."""
+def _paths(
+    names: Sequence[str], settings: Sequence[str], store: str | None, *, whole: bool = False
+) -> tuple[Store, list[str]]:
+    """The store, and the output paths of targets and realizations, each once; `whole`: of a file, of all its stages."""
     opened = open_to_ask(store, names[0])
     ground = ground_of(opened)
-    return opened, list(dict.fromkeys(path for name in names for path in _outputs(ground, name, settings, store)))
+    paths = (path for name in names for path in _outputs(ground, name, settings, store, whole=whole))
+    return opened, list(dict.fromkeys(paths))
 
 
-def _outputs(ground: Ground, name: str, settings: Sequence[str], store: str | None) -> Iterator[str]:
+def _outputs(ground: Ground, name: str, settings: Sequence[str], store: str | None, *, whole: bool) -> Iterator[str]:
     from bridge.look.references import one_named
 
     target = target_named(ground, name)
@@ -134,8 +159,9 @@ def _outputs(ground: Ground, name: str, settings: Sequence[str], store: str | No
 
     plan = plan_of(target.target, settings, store)
     outcome = realize(plan, ground.store, nix=ground.nix, options=Options(dry_run=True))
-    refuse_unrealized(plan.targets, outcome, target.target)
-    for node in plan.targets:
+    nodes = plan.targets if target.stage is not None or not whole else [*labels_of(plan), *plan.targets]
+    refuse_unrealized(nodes, outcome, target.target)
+    for node in nodes:
         choice = outcome.choices[node]
         made: list[Realization] = [one.realization for one in choice.chosen]
         yield from (path for one in made for path in one.outputs.values())

@@ -22,7 +22,7 @@ from bridge.stages.plan import Node, Plan
 from bridge.stages.policy import amount
 from bridge.store.layout import Store
 
-from .options import ExecutorOption, JsonOption, SetOption, StoreOption, Target
+from .options import BuilderOption, ExecutorOption, JsonOption, SetOption, StoreOption, Target
 from .progress import Progress
 from .render import print_json
 from .setting import assignment, builder_named, find_nix, open_located, plan_of, realization_named
@@ -50,9 +50,7 @@ def realize_command(
         list[str] | None,
         typer.Option("--resource", metavar="NAME=AMOUNT", help="What this machine has, such as gpu=2; repeatable."),
     ] = None,
-    builder: Annotated[
-        str, typer.Option(metavar="auto|nix|local", help="Where deterministic stages are built.")
-    ] = "auto",
+    builder: BuilderOption = "auto",
     executor: ExecutorOption = "fork",
     executor_cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where large objects pass through to an executor's workers.")

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from bridge.formats.errors import BridgeError
 from bridge.formats.store_path import STORE_DIR
 from bridge.stages.errors import TargetError
+from bridge.store.beside import inventory_beside
 from bridge.store.catalogue import Catalogue, Entry, catalogue, no_cycle_search, of_stage
 from bridge.store.layout import Store
 
@@ -50,15 +52,15 @@ def ground_of(store: Store) -> Ground:
     return Ground(store, find_nix())
 
 
-def open_to_ask(option: str | None, reference: str) -> Store:
-    """The store that a reference is asked of; of a target also one that is not there yet, which has nothing.
+def open_to_ask(option: str | None, reference: str | None) -> Store:
+    """The store that is asked, about a reference or all; of a target also one that is not there yet, which has nothing.
 
     Raises
     ------
     StoreError
         If there is none.
     """
-    return open_located(option, reference, create=_TARGET.fullmatch(reference) is not None)
+    return open_located(option, reference, create=reference is not None and _TARGET.fullmatch(reference) is not None)
 
 
 def catalogued(store: Store) -> Catalogue:
@@ -67,10 +69,11 @@ def catalogued(store: Store) -> Catalogue:
         return catalogue(store, on_damaged=print_error, on_progress=count)
 
 
-def listed(store: Store, stage: str | None = None) -> list[Entry]:
+def listed(store: Store, stage: str | None = None, *, sized: bool = False) -> list[Entry]:
     """The realizations of a store, or of a stage, one by one."""
-    with no_cycle_search():
-        return list(of_stage(catalogued(store), stage))
+    with no_cycle_search(), inventory_beside(store) if sized else nullcontext():
+        found = of_stage(catalogued(store), stage)
+        return list(found.sized(store) if sized else found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,13 @@ from bridge.stages.errors import TargetError
 from bridge.store.errors import RecordError
 from bridge.store.layout import Store
 
+from .completing import references
 from .counting import counting
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .referring import ground_of, target_named, unless_imported
-from .render import dim, print_error, print_json, size
+from .referring import ground_of, open_to_ask, target_named, unless_imported
+from .render import counted, dim, print_error, print_json, size
 from .setting import open_located
+from .writing import scratch_beside
 
 if TYPE_CHECKING:
     from bridge.look.ground import Ground
@@ -34,6 +36,7 @@ Shown = Annotated[
     str | None,
     typer.Argument(
         metavar="[TARGET|STAGE|REF]",
+        autocompletion=references,
         help="A target: its plan. A stage's name, an id, a store path or a link: these realizations and what they were"
         " made from. Nothing: the whole store.",
     ),
@@ -64,7 +67,7 @@ def report_command(
     from bridge.look.report.detail import details_of
     from bridge.look.report.render import html_of
 
-    opened = open_located(store, target)
+    opened = open_to_ask(store, target)
     ground, page = _look_of(opened, target, settings, builder, store)(None)
     with counting("realizations:", quiet=json) as count:
         shown = replace(page, details=details_of(ground, page.rows, count)).to_json()
@@ -77,7 +80,7 @@ def report_command(
         sys.stdout.buffer.write(text.encode())
         return
     _write(output, text)
-    told = f"{len(page.stages)} stages, {len(page.rows)} realizations, {size(len(text))}"
+    told = f"{counted(len(page.stages), 'stage')}, {counted(len(page.rows), 'realization')}, {size(len(text))}"
     print(dim(told), file=sys.stderr)
     print(output)
 
@@ -210,10 +213,11 @@ def _damage(last: Ground | None) -> Callable[[RecordError], object]:
 
 def _write(file: Path, text: str) -> None:
     """Write a file that is there as a whole, or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside = scratch_beside(file)
     try:
         beside.write_text(text, "utf-8")
         os.replace(beside, file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise TargetError(f"{file} can not be written: {error.strerror}") from error

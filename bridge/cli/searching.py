@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -14,15 +15,15 @@ import typer
 from bridge.formats.errors import BridgeError
 from bridge.stages.errors import TargetError
 from bridge.store.beside import inventory_beside
-from bridge.store.catalogue import Catalogue, no_cycle_search, of_stage
+from bridge.store.catalogue import Catalogue, Entry, no_cycle_search, of_stage
 from bridge.store.notes import notes
 from bridge.store.trace import Result
 
 from .asking import entry_json, print_entries, short
+from .completing import references, stages
 from .options import BuilderOption, JsonOption, SetOption, StoreOption
-from .referring import catalogued, ground_of, planned, target_named, unless_imported
+from .referring import catalogued, ground_of, open_to_ask, planned, target_named, unless_imported
 from .render import age, clean, duration, number, paint, print_json, print_json_lines, size, table
-from .setting import open_located
 
 if TYPE_CHECKING:
     from bridge.look.ground import Ground
@@ -50,7 +51,9 @@ def find_command(
         str | None,
         typer.Argument(metavar="[GLOB]", help="Files whose name, or path below the output, matches: '*.pt'."),
     ] = None,
-    stage: Annotated[str | None, typer.Option(metavar="GLOB", help="Of stages whose names match.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Of stages whose names match.", autocompletion=stages)
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Such as 'accuracy > 0.9 and config.lr < 0.1'; repeatable."),
@@ -81,17 +84,18 @@ def find_command(
         None if newer is None else seconds(newer),
         None if older is None else seconds(older),
     )
-    opened = open_located(store)
+    opened = open_to_ask(store, None)
     ground = ground_of(opened)
     with no_cycle_search():
         sized = json or any("size" in text for text in (*query.where, sort or ""))
         with inventory_beside(opened) if sized else nullcontext():
             every = ground.listed(catalogued(opened))
         found = select(ground, query, every.sized(opened) if sized else every)
-        found = _cut(ground, found, sort, limit)
         if pattern is not None:
-            _print_files(ground, found, pattern, json)
+            found = _cut(ground, found, sort, None)
+            _print_files(_files(ground, found, pattern, limit, newest=sort is None), json)
             return
+        found = _cut(ground, found, sort, limit)
         written = notes(opened)
         if json:
             print_json_lines({**entry_json(one), "note": written.get(one.id)} for one in found)
@@ -110,12 +114,23 @@ def _cut(ground: Ground, found: Catalogue, sort: str | None, limit: int | None) 
     return found.only(sorted_rows(ground, found, sort)[:limit])
 
 
-def _print_files(ground: Ground, found: Catalogue, pattern: str, json: bool) -> None:
+def _files(
+    ground: Ground, found: Catalogue, pattern: str, limit: int | None, *, newest: bool
+) -> list[tuple[Entry, str, str]]:
+    """The first so many files whose names match, or those of the newest realizations, oldest first."""
     from bridge.look.find import files_named
 
+    if limit is None or not newest:
+        return list(islice(files_named(ground, found, pattern), limit))
+    last = list(islice(files_named(ground, reversed(found), pattern), limit))
+    order = {identity: at for at, identity in enumerate(found.column("id"))}
+    return sorted(last, key=lambda file: order[file[0].id])
+
+
+def _print_files(files: Sequence[tuple[Entry, str, str]], json: bool) -> None:
     lines = [
         (one, output, below, f"{one.id}{'' if output == 'out' else f'^{output}'}/{below}")
-        for one, output, below in files_named(ground, found, pattern)
+        for one, output, below in files
     ]
     if json:
         shown = [
@@ -138,6 +153,7 @@ def history_command(
         str,
         typer.Argument(
             metavar="STAGE|TARGET|REF",
+            autocompletion=references,
             help="A stage's name, a target with a stage: FILE.py:STAGE, or an id, tag or path: of its stage.",
         ),
     ],
@@ -160,14 +176,15 @@ def history_command(
 ) -> None:
     """Print all realizations of a stage, also those of what it was before its code, config or inputs changed.
 
-    nixbridge history train --sort -accuracy --limit 10; nixbridge history train --plot lr.svg --over config.lr
+    nixbridge history train --sort -accuracy --limit 10; nixbridge history train --plot lr.svg --metric accuracy
+    --over config.lr
 
     An arrow marks what was chosen: by the plan, if you name a target; else what another stage was given.
     """
     from bridge.look.find import Query, select
     from bridge.look.history import history_of, used_ids
 
-    opened = open_located(store, stage)
+    opened = open_to_ask(store, stage)
     ground = ground_of(opened)
     # Which of very many were given to others is looked up in the inventory.
     with inventory_beside(opened):

@@ -22,12 +22,21 @@ __all__ = ["assignment", "builder_named", "find_nix", "open_located", "plan_of",
 
 
 def target_folder(target: str | None) -> Path:
-    """Where to begin to look for the project: beside the target's file, else here."""
+    """Where to begin to look for the project: beside the target's file, else here.
+
+    Raises
+    ------
+    TargetError
+        If "here" has been removed.
+    """
     if target is not None:
         file = Path(target.partition(":")[0])
         if file.suffix == ".py" and file.is_file():
             return file.resolve().parent
-    return Path.cwd()
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise TargetError("the working folder is no longer there", hint="cd to one that is") from error
 
 
 def open_located(option: str | None, target: str | None = None, *, create: bool = True) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def init_command(
         print(folder / file)
     if url == _GUESS:
         print("note: name nixbridge's own flake in flake.nix: there is none published", file=sys.stderr)
-    enter = "" if folder == Path() else f"cd {folder}\n"
+    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))}\n"
     print(
         f"next:\n{enter}nixbridge realize stages.py\nnixbridge lock stages.py\ngit init && git add .   "
         "# Nix does not see files of a flake that Git does not track\nnix build .#report",

@@ -118,9 +118,9 @@ def _holding(each: Condition, found: Catalogue, configs: Configs, now: float) ->
 
 def _refuse_misspelt(ground: Ground, each: Condition, asked: Catalogue) -> None:
     if each.unseen:
-        there = [*OWN, *dict.fromkeys(chain.from_iterable(asked.column("metrics")))]
-        there += [f"metrics.{name}" for name in asked.column("metrics")[0]]
-        there += [f"config.{name}" for name in config_of(ground, asked[0])]
+        metrics = list(dict.fromkeys(chain.from_iterable(asked.column("metrics"))))
+        configs = dict.fromkeys(chain.from_iterable(configs_of(ground, set(asked.column("drv"))).values()))
+        there = [*OWN, *metrics, *(f"metrics.{name}" for name in metrics), *(f"config.{name}" for name in configs)]
         error = each.misspelt(there)
         if error is not None:
             raise error

@@ -124,7 +124,7 @@ def _counted(count: int) -> str:
 def _tag(ground: Ground, name: str) -> Reference:
     tag = tagged(ground.store, name)
     if tag is None:
-        near = difflib.get_close_matches(name, tags(ground.store), 3)
+        near = [one for one in difflib.get_close_matches(name, tags(ground.store), 3) if one != name]
         raise TargetError(
             f"there is no tag {name!r}",
             hint=f"did you mean @{' or @'.join(near)}?" if near else "nixbridge tag --list lists those that there are",
@@ -155,7 +155,7 @@ def _beginning(ground: Ground, text: str) -> Reference:
         raise AmbiguousError(text, [Meaning(f"a realization of {one.stage}", one.id) for one in begins])
     if begins:
         return Reference("id", tuple(begins))
-    near = difflib.get_close_matches(text, [*ground.stages(), *tags(ground.store)], 3)
+    near = [one for one in difflib.get_close_matches(text, [*ground.stages(), *tags(ground.store)], 3) if one != text]
     near += near_ids(ground.store, text) if text else []
     raise TargetError(
         f"{text!r} is no realization, stage, tag or path of the store {ground.store.root}",
@@ -240,7 +240,7 @@ def leads_to_object(ground: Ground, text: str) -> bool:
 def _store_path(ground: Ground, text: str) -> tuple[str, str]:
     """The store path that a path is, lies below or links to, and what is below it."""
     if text.startswith(f"{STORE_DIR}/"):
-        return _split(text.removeprefix(f"{STORE_DIR}/"), text)
+        return _split(text.removeprefix(f"{STORE_DIR}/"))
     stores = [str(one.objects) for one in ground.store.layers]
     if ground.nix is not None:
         stores.append(os.path.realpath(ground.nix.real_path(STORE_DIR)))
@@ -252,21 +252,21 @@ def _store_path(ground: Ground, text: str) -> tuple[str, str]:
         place = os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))
         for folder in stores:
             if place.startswith(f"{folder}/"):
-                return _split(place.removeprefix(f"{folder}/"), text)
+                return _split(place.removeprefix(f"{folder}/"))
         if not os.path.islink(place):
             break
         linked = os.readlink(place)
         if linked.startswith(f"{STORE_DIR}/"):
-            return _split(linked.removeprefix(f"{STORE_DIR}/"), text)
+            return _split(linked.removeprefix(f"{STORE_DIR}/"))
         place = os.path.join(os.path.dirname(place), linked)
     raise TargetError(f"{text} neither lies in the store {ground.store.root} nor links to it")
 
 
-def _split(inside: str, text: str) -> tuple[str, str]:
+def _split(inside: str) -> tuple[str, str]:
     base, _, below = inside.partition("/")
     path = f"{STORE_DIR}/{base}"
     try:
         parse(path)
     except FormatError as error:
-        raise TargetError(f"{text} is no store path: {error.message}") from error
+        raise TargetError(error.message, hint="nixbridge ls lists what there is") from error
     return path, below.rstrip("/")

@@ -96,7 +96,7 @@ class Results(Family):
         return Realizations(f"the stage {name}", found, f"not realized: {', '.join(missing)}")
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *(name for name in self.plan.names if name.isidentifier())]
+        return sorted({*super().__dir__(), *(name for name in self.plan.names if name.isidentifier())})
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.plan.names)

@@ -21,8 +21,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bridge.formats.errors import BridgeError
 from bridge.nix.installation import Installation, find
-from bridge.store.layout import Store, open_located
+from bridge.store.errors import StoreError
+from bridge.store.layout import Store, locate, locate_lower, open_located
 
 from .ground import Ground
 from .realized import Realized, Source, of_entries
@@ -59,12 +61,19 @@ def walk(
     ------
     TargetError
         If it names nothing, saying what is near.
+    StoreError
+        If there is no store.
     """
     from .references import named
 
     _complete()
-    ground = Ground(_opened(store), find() if nix == "found" else nix)
-    found = named(ground, reference)
+    try:
+        ground = Ground(_to_ask(store), find() if nix == "found" else nix)
+        found = named(ground, reference)
+    except BridgeError as error:
+        if error.hint is not None:
+            error.add_note(f"hint: {error.hint}")
+        raise
     title = os.fspath(reference)
     if found.object is None:
         return of_entries(ground, title, found.entries)
@@ -118,3 +127,14 @@ def _opened(store: Store | str | os.PathLike[str] | None) -> Store:
     if isinstance(store, Store):
         return store
     return open_located(None if store is None else os.fspath(store), os.environ, Path.cwd())
+
+
+def _to_ask(store: Store | str | os.PathLike[str] | None) -> Store:
+    """The store that is asked; a misspelt one is not made."""
+    if isinstance(store, Store):
+        return store
+    project = Path.cwd()
+    root = locate(None if store is None else os.fspath(store), os.environ, project)
+    if not locate_lower(os.environ, project) and not (root / "info").is_dir():
+        raise StoreError(f"there is no store at {root}", hint="realize(plan) makes one; NIXBRIDGE_STORE names another")
+    return _opened(store)

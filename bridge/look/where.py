@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -82,7 +83,9 @@ class Condition:
     def misspelt(self, there: Iterable[str]) -> ConditionError | None:
         """The error for a name that nothing had, with those that it may have been."""
         for name, column in self.unseen.items():
-            near = get_close_matches(name, list(there), 3)
+            whole = re.match(r"(metrics|config)(?=[.\[])", name)
+            inside = [one for one in there if whole is None or one.startswith(f"{whole[0]}.")]
+            near = get_close_matches(name, inside, 3)
             hint = f"did you mean {' or '.join(near)}?" if near else None
             return ConditionError(f"no realization here has {name}", self.text, column, hint)
         return None

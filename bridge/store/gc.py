@@ -151,8 +151,9 @@ def load_graph(
     with inventory_beside(store):
         found = catalogue(store, on_damaged=bad.append, on_progress=on_progress)
     if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise StoreError(
-            f"{len(bad)} records can not be read, and nobody knows what they need; the first: {bad[0].message}",
+            f"a record can not be read, and nobody knows what it needs{more}: {bad[0].message}",
             hint="nixbridge verify --repair drops what is damaged; a record of a newer nixbridge needs that one",
         )
     if exact:

@@ -125,9 +125,11 @@ def locate(option: str | None, environ: Mapping[str, str], project: Path) -> Pat
     Raises
     ------
     StoreError
-        If the project's setting can not be read.
+        If the option is empty, or the project's setting can not be read.
     """
-    if option:
+    if option == "":
+        raise StoreError("the path of the store is empty", hint="leave --store out for the store that you always have")
+    if option is not None:
         return Path(option)
     if environ.get("NIXBRIDGE_STORE"):
         return Path(environ["NIXBRIDGE_STORE"])

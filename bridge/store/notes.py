@@ -21,7 +21,8 @@ def note_of(store: Store, identity: str) -> str | None:
     for layer in store.layers:
         try:
             return (layer.root / "notes" / f"{identity}.txt").read_text(encoding="utf-8", errors="replace").rstrip("\n")
-        except FileNotFoundError:
+        except OSError:
+            # There is none, or nobody can read it: that is no reason to show nothing else.
             continue
     return None
 

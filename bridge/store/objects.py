@@ -115,13 +115,33 @@ def remove_tree(path: Path) -> None:
         return
     with contextlib.suppress(OSError):
         os.chmod(path, 0o700)
-    for folder, folders, _ in os.walk(path):
-        # Before the walk goes on into them: a folder that can not be read would be left out.
-        for name in folders:
-            with contextlib.suppress(OSError):
-                if not os.path.islink(inner := os.path.join(folder, name)):
-                    os.chmod(inner, 0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(RecursionError):
+        for folder, folders, _ in os.walk(path):
+            # Before the walk goes on into them: a folder that can not be read would be left out.
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    if not os.path.islink(inner := os.path.join(folder, name)):
+                        os.chmod(inner, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _remove_deep(os.fspath(path))
+
+
+def _remove_deep(root: str) -> None:
+    """Remove a tree that is deeper than paths are long: each folder is moved to the top before it is looked into."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o700)
+                pending.append(f"{root}/{os.urandom(8).hex()}")
+                os.rename(entry.path, pending[-1])
+            else:
+                os.unlink(entry.path)
+        if folder != root:
+            os.rmdir(folder)
+    os.rmdir(root)
 
 
 @contextlib.contextmanager

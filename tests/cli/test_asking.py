@@ -35,6 +35,13 @@ def test_a_stages_name_lists_its_realizations(nixbridge: Command, realized: dict
     assert "did you mean train?" in nixbridge("ls", "trian", status=1).stderr
 
 
+def test_json_has_the_sizes_of_what_is_there(nixbridge: Command, realized: dict[str, Any], project: Path) -> None:
+    for asked in (["ls"], ["ls", "train"], ["find"]):
+        assert all(one["size"] > 0 for one in json.loads(nixbridge(*asked, "--json").stdout))
+    breaks(project)
+    assert all(one["size"] > 0 for one in json.loads(nixbridge("ls", "stages.py:train", "--json").stdout))
+
+
 def test_files_of_a_realization_are_listed(nixbridge: Command, realized: dict[str, Any], project: Path) -> None:
     assert nixbridge("ls", realized["id"][:8]).stdout == "model.txt\n"
     [file] = json.loads(nixbridge("ls", realized["id"], "--json").stdout)
@@ -139,9 +146,22 @@ def test_find_asks_for_metrics_config_age_and_result(nixbridge: Command, realize
     assert nixbridge("find", "*.none", status=1).stdout == ""
 
 
+def test_a_limit_counts_the_files_that_were_found(nixbridge: Command, realized: dict[str, Any]) -> None:
+    every = nixbridge("find", "model*").stdout.splitlines()
+    assert len(every) == 3
+    # The report is newer, and has no such file.
+    assert nixbridge("find", "model*", "--limit", "2").stdout.splitlines() == every[1:]
+    best = nixbridge("find", "--stage", "train", "--sort", "-score", "--limit", "1", "--json").stdout
+    found = nixbridge("find", "model*", "--sort", "-score", "--limit", "1").stdout
+    assert found == f"{json.loads(best)[0]['id']}/model.txt\n"
+
+
 def test_a_wrong_question_is_told_where_it_is_wrong(nixbridge: Command, realized: dict[str, Any]) -> None:
     done = nixbridge("find", "--where", "scor > 0", status=1)
     assert "did you mean score?" in done.stderr
+    # Those of the first stage are not all that there are.
+    assert "did you mean config.scale?" in nixbridge("find", "--where", "config.scal > 0", status=1).stderr
+    assert "did you mean metrics.score?" in nixbridge("find", "--where", "metrics['scor'] > 0", status=1).stderr
     for more in ("index == 0", "config.scale == 2.0", "metrics.score > 0", "stage == 'train'"):
         done = nixbridge("find", "--where", f"score > 1000 and {more}", "--stage", "train", status=1)
         assert (done.stdout, done.stderr) == ("", ""), more
@@ -198,6 +218,13 @@ def test_a_note_is_written_shown_and_removed(nixbridge: Command, realized: dict[
     nixbridge("note", name, "--delete")
     nixbridge("note", name, status=1)
     assert "note" not in nixbridge("ls").stdout.splitlines()[0]
+
+
+def test_an_empty_text_wipes_no_note(nixbridge: Command, realized: dict[str, Any]) -> None:
+    nixbridge("note", realized["id"], "kept")
+    for text in ("", " \n", "-"):
+        assert "--delete" in nixbridge("note", realized["id"], text, status=1).stderr
+    assert nixbridge("note", realized["id"]).stdout == "kept\n"
 
 
 def test_the_store_answers_where_the_stage_file_is_broken(

@@ -87,7 +87,7 @@ def test_python_code_steps_in_and_accepts(nixbridge: Command) -> None:
     done = nixbridge("debug", "stages.py:train", "-c", code)
     assert "accepted train as" in done.stderr
     (path,) = done.stdout.split()
-    assert (Path(path).parent / path).exists() or path.startswith("/nix/store/")
+    assert (Path(path) / "model.txt").is_file()
     assert nixbridge("ls").stdout.count("train") == 1
 
 
@@ -113,6 +113,13 @@ def test_a_shell_stage_runs_and_is_accepted(nixbridge: Command) -> None:
 def test_a_shell_that_ends_badly_is_cancelled(nixbridge: Command) -> None:
     done = nixbridge("debug", "stages.py:clean", stdin=b"exit 5\n", status=5)
     assert "cancelled clean" in done.stderr
+
+
+def test_python_code_that_exits_ends_with_its_status(nixbridge: Command) -> None:
+    told = nixbridge("debug", "stages.py:train", "-c", "raise SystemExit(4)", status=4).stderr
+    assert "cancelled train" in told
+    assert "why\n" in nixbridge("debug", "stages.py:train", "-c", "raise SystemExit('why')", status=1).stderr
+    assert "accepted" in nixbridge("debug", "stages.py:train", "-c", "call(); accept(); raise SystemExit(3)").stderr
 
 
 def test_an_index_may_be_named(nixbridge: Command) -> None:

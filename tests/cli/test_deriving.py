@@ -155,3 +155,48 @@ def test_the_log_of_a_realization_is_printed_as_json_too(nixbridge: Command) -> 
     found = json.loads(nixbridge("log", "stages.py:train", "--json").stdout)
     assert [one["stage"] for one in found] == ["train"]
     assert found[0]["log"] == nixbridge("log", found[0]["id"]).stdout
+
+
+def test_json_that_nests_too_deep_is_refused(nixbridge: Command) -> None:
+    said = nixbridge("derivation", "add", "--dry-run", "-", stdin=b"[" * 200_000, status=1).stderr
+    assert "neither JSON nor a .drv: maximum recursion depth" in said
+
+
+def test_a_file_that_is_wrong_is_named(nixbridge: Command, project: Path) -> None:
+    (project / "hand.json").write_text('{"a": 1}')
+    assert "hand.json: a: must be an object" in nixbridge("derivation", "add", "hand.json", status=1).stderr
+    assert "standard input: a: must be" in nixbridge("derivation", "add", "-", stdin=b'{"a": 1}', status=1).stderr
+    (project / "one.drv").write_bytes(b"Derive(")
+    for command in ("diff", "stages.py:clean", "one.drv"), ("show", "one.drv"), ("add", "one.drv"):
+        said = nixbridge("derivation", *command, status=1).stderr
+        assert "one.drv: expected '[', found the end at byte 7 of the derivation" in said
+
+
+def test_a_file_that_has_not_the_name_of_its_derivation_is_refused(nixbridge: Command, project: Path) -> None:
+    """It would be another derivation, with another path."""
+    clean = nixbridge("derivation", "show", "--aterm", "stages.py:clean").stdout
+    (project / "clean.drv").write_text(clean)
+    assert nixbridge("derivation", "show", "--aterm", "clean.drv").stdout == clean
+    (project / "other.drv").write_text(clean)
+    for command in ("show", "other.drv"), ("add", "--dry-run", "other.drv"):
+        said = nixbridge("derivation", *command, status=1).stderr
+        assert "it is taken to be 'other', after the file" in said
+
+
+def test_what_is_no_derivation_in_a_store_is_told(nixbridge: Command) -> None:
+    path = f"/nix/store/{'0' * 32}-hand"
+    for target in path, f"{path}.drv^out", f"{path}.drv!out", "hand.drv^*":
+        said = nixbridge("derivation", "show", target, status=1).stderr
+        assert f"error: {target} is no derivation: its path does not end in .drv\n" in said
+    # Stages may lie there.
+    assert "is no derivation" not in nixbridge("derivation", "show", f"{path}/stages.py:a", status=1).stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("option", ["--aterm", "--recursive", "--json-format=4"])
+def test_what_is_shown_is_utf_8_whatever_the_terminal_is(
+    nixbridge: Command, project: Path, encoding: str, option: str
+) -> None:
+    aterm = 'Derive([("out","","r:sha256","")],[],[],"s","/bin/sh",["café"],[("out","")])'
+    (project / "hand.drv").write_text(aterm)
+    assert "café" in nixbridge("derivation", "show", option, "hand.drv", PYTHONIOENCODING=encoding).stdout

@@ -112,6 +112,15 @@ def test_without_a_target_it_is_the_python_that_runs_nixbridge(nixbridge: Comman
     assert f"export PATH='{NIXBRIDGE.parent}'" in text
 
 
+@pytest.mark.nix
+def test_a_flake_that_git_does_not_track_is_named(nixbridge: Command, project: Path) -> None:
+    (project / "flake.nix").write_text("{ outputs = _: { }; }")
+    subprocess.run(["git", "init", "-q", project], check=True)
+    assert f"git add {project}/flake.nix" in nixbridge("develop", "-c", "true", status=1).stderr
+    subprocess.run(["git", "-C", project, "add", "flake.nix"], check=True)
+    assert "git add" not in nixbridge("develop", "-c", "true", status=1).stderr
+
+
 def test_what_is_no_stage_is_refused(nixbridge: Command) -> None:
     assert "is a source" in nixbridge("develop", "stages.py:words", "-c", "true", status=1).stderr
     assert "no stage 'reprot'" in nixbridge("print-dev-env", "stages.py:reprot", status=1).stderr

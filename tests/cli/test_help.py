@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -9,6 +10,8 @@ import pytest
 
 from bridge.cli.lazy import Group
 from bridge.cli.main import COMMANDS
+
+from .conftest import Command
 
 
 def commands(group: Group, before: str = "") -> Iterator[tuple[str, str]]:
@@ -30,3 +33,13 @@ def test_every_command_says_what_it_does_and_how_it_is_written(name: str) -> Non
     first, _, rest = text.partition("\n")
     assert first.endswith(".")
     assert f"nixbridge {name}" in rest
+
+
+def test_a_paragraph_ends_its_lines_where_the_terminal_does(nixbridge: Command) -> None:
+    for width in ("80", "60"):
+        lines = [line.strip() for line in nixbridge("find", "--help", COLUMNS=width).stdout.splitlines()]
+        paragraph = lines[next(at for at, line in enumerate(lines) if line.startswith("A condition has")) :]
+        paragraph = paragraph[: paragraph.index("")]
+        # Each line but the last is so long that the next one's first word did not fit.
+        for line, after in itertools.pairwise(paragraph):
+            assert len(line) + 1 + len(after.split()[0]) > int(width) - 2

@@ -202,6 +202,17 @@ def test_a_flake_is_locked_anew_when_asked(project: Project, nixpkgs: Path) -> N
     assert "did you mean nixpkgs" in said
 
 
+def test_check_says_which_flakes_were_not_locked(project: Project) -> None:
+    project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
+    project.realize("stages.py:t")
+    project.run("lock", "stages.py:t")
+    project.run("lock", "--check", "stages.py:t")
+    file = project.folder / "bridge.lock"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "flakes": {}}))
+    said = project.run("lock", "--check", "stages.py:t", status=1).stdout
+    assert said == "flake nixpkgs: was not locked, and is now: commit it\n"
+
+
 def test_a_damaged_lock_entry_is_named_with_its_line(project: Project) -> None:
     project.write('{"version": 1,\n "flakes": {\n  "nixpkgs": {"url": 1}}}', "bridge.lock")
     project.write(TOOLS)
@@ -227,6 +238,52 @@ def test_a_folders_flake_follows_its_files(project: Project) -> None:
     assert project.evaluations() == []
     project.write('"two"', "value.nix")
     assert project.realize("stages.py:tool").read_text() == "two\n"
+
+
+@pytest.mark.parametrize("reference", ["path:./own", "path:own", "./own"])
+def test_a_folder_is_beside_the_stage_file_and_never_locked(project: Project, reference: str) -> None:
+    project.write(TOOL, "below/own/flake.nix")
+    project.write('"one"', "below/own/value.nix")
+    project.write(HEAD + f"t = flake('{reference}#tool')\n", "below/stages.py")
+    assert project.realize("below/stages.py:tool").read_text() == "one\n"
+    project.write('"two"', "below/own/value.nix")
+    assert project.realize("below/stages.py:tool").read_text() == "two\n"
+    assert not (project.folder / "below" / "bridge.lock").exists()
+
+
+def test_a_flake_may_be_in_a_folder_of_a_git_repository(project: Project) -> None:
+    project.write(TOOL.replace("./value.nix", "../value.nix"), "pkgs/a b/flake.nix")
+    project.write('"one"', "pkgs/value.nix")
+    project.write(HEAD + "t = flake('./pkgs/a b#tool')\nu = flake('.?dir=pkgs/a b#tool', name='u')\n")
+    project.git("init", "-q")
+    project.git("add", ".")
+    assert project.realize("stages.py:tool").read_text() == "one\n"
+    project.write('"two"', "pkgs/value.nix")
+    assert project.realize("stages.py:tool").read_text() == "two\n"
+    assert project.realize("stages.py:u").read_text() == "two\n"
+    assert project.evaluations() == []
+
+
+def test_behind_path_git_does_not_count(project: Project) -> None:
+    project.write(TOOL, "flake.nix")
+    project.write('"one"', "value.nix")
+    project.write(HEAD + "t = flake('path:.#tool')\n")
+    project.git("init", "-q")
+    assert project.realize("stages.py:tool").read_text() == "one\n"
+
+
+def test_inputs_that_nix_locks_are_said_and_evaluated_once(project: Project) -> None:
+    project.write(
+        '{ inputs.nixpkgs.url = "nixpkgs"; outputs = { self, nixpkgs }: {'
+        " packages.x86_64-linux.tool = nixpkgs.legacyPackages.x86_64-linux.greet; }; }",
+        "own/flake.nix",
+    )
+    project.write(HEAD + "t = flake('./own#tool')\n")
+    assert "Nix locked the inputs of the flake in" in project.run("realize", "stages.py:tool").stderr
+    assert "locked" not in project.run("realize", "stages.py:tool").stderr
+    assert project.evaluations() == []
+    (project.folder / "own" / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
+    assert "Nix locked the inputs of the flake in" in project.run("realize", "stages.py:tool").stderr
 
 
 def test_of_a_git_repository_nix_sees_what_git_tracks(project: Project) -> None:
@@ -267,6 +324,17 @@ def test_an_expression_can_not_read_what_it_does_not_name(project: Project) -> N
     project.write("secret", "secret.txt")
     project.write(HEAD + f"t = nix(expr='builtins.toFile \"x\" (builtins.readFile {project.folder}/secret.txt)')\n")
     assert "pure" in project.fails()
+
+
+def test_an_answer_is_kept_in_the_store_that_is_named(project: Project) -> None:
+    project.write(
+        HEAD
+        + 'f = nix(expr=\'derivation { name = "f"; system = "x86_64-linux"; builder = "/bin/sh"; '
+        + "args = [\"-c\" \"echo > $out\"]; }', name='f')\nt = shell('true', f=f)\n"
+    )
+    project.run("develop", "--store", str(project.scratch / "other"), "stages.py:t", "-c", "true")
+    assert not (project.scratch / "store").exists()
+    assert list((project.scratch / "other" / "cache" / "evaluations").iterdir())
 
 
 def test_a_derivation_is_taken_as_it_is(project: Project) -> None:
@@ -326,6 +394,21 @@ def test_a_stage_written_in_nix_depends_on_a_chosen_realization(project: Project
     assert "-served" in closure
     done = project.run("realize", "stages.py:page", "--set", "train.bias=2")
     assert Path(done.stdout.strip(), "page").read_text() == "bias 2\nfrom Nix\n"
+
+
+def test_the_pin_of_a_stage_written_in_nix_is_an_input_of_flakes(project: Project) -> None:
+    project.write(STAGE_NIX, "stage.nix")
+    project.write(TRAINED)
+    path = project.realize("stages.py:served")
+    project.run("lock", "stages.py:served")
+    shutil.copy(Path(__file__).parents[2] / "nix" / "lib.nix", project.folder)
+    project.write(
+        "{ outputs = { self }: { packages.x86_64-linux = (import ./lib.nix).fromLock ./bridge.lock; }; }", "flake.nix"
+    )
+    lock = f"path:{project.folder}"
+    assert project.nix("eval", "--raw", f"{lock}#served.outPath") == f"/nix/store/{path.name}"
+    built = project.installed.run([project.installed.program("nix"), "build", "--no-link", f"{lock}#served"])
+    assert "served is written in Nix and evaluated for its inputs" in built.stderr
 
 
 OUTPUTS = """{ system, model }: derivation {
@@ -501,7 +584,9 @@ def test_a_locked_flake_that_is_nowhere_is_told(project: Project, nixpkgs: Path)
         ("t = flake('nixpkgs#system')", "this is a string, where a derivation is needed"),
         ("t = flake('nothing#x')", "the flake nothing can not be locked"),
         ("t = flake('./nowhere#x')", "there is no flake in"),
-        ("t = nix('nowhere.nix')", "there is no"),
+        ("t = nix('nowhere.nix')", "stages.py:3: the stage t: there is no"),
+        ("t = nix(expr='builtins.currentTime')", "evaluation is pure"),
+        ("t = nix(expr='{ level }: level', args={'levl': 1})", "levl"),
         ("t = nix(expr='throw \"not today\"')", "not today"),
         ("t = nix(expr='1 +')", "syntax error"),
         ("t = nix(expr='{ a = 1; }', attr='a.b')", "there is no attribute 'b'"),
@@ -515,7 +600,7 @@ def test_what_can_not_be_is_explained_where_it_was_written(project: Project, cod
     project.write(TOOLS + code + "\n")
     found = project.fails()
     assert said in found
-    assert "stages.py:3" in found
+    assert found.count("stages.py:3") == 1
 
 
 def test_one_that_fails_among_many_is_the_one_that_is_named(project: Project) -> None:

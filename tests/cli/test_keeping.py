@@ -68,6 +68,15 @@ def test_a_tag_serves_as_an_id_and_keeps(nixbridge: Command, realized: None) -> 
     assert best in ids(nixbridge, "realization", "--unrooted")
 
 
+def test_tags_are_listed_beside_a_kept_plan_that_is_damaged(
+    nixbridge: Command, environment: dict[str, str], realized: None
+) -> None:
+    nixbridge("tag", "good", "stages.py:train")
+    nixbridge("keep", "all", "stages.py")
+    (Path(environment["NIXBRIDGE_STORE"]) / "roots" / "plans" / "all").write_text("{")
+    assert "good" in nixbridge("tag", "--list").stdout
+
+
 def test_a_kept_plan_keeps_all_that_was_chosen(nixbridge: Command, realized: None) -> None:
     assert "3 realizations" in nixbridge("keep", "all", "stages.py").stdout
     assert len(ids(nixbridge, "realization", "--unrooted")) == 2

@@ -126,3 +126,12 @@ def test_a_store_on_a_disk_that_can_only_be_read_serves(
         nixbridge("diff", *(one.stem for one in list(shared.glob("trace/*-train.drv/*.json"))[:2]), **lower, status=0)
     finally:
         subprocess.run(["umount", seen], check=True)
+
+
+def test_tags_of_the_store_below_are_listed_with_ones_own(nixbridge: Command, tmp_path: Path) -> None:
+    folder = str(tmp_path / "shared")
+    nixbridge("realize", "stages.py:report", NIXBRIDGE_STORE=folder)
+    nixbridge("tag", "theirs", "report", NIXBRIDGE_STORE=folder)
+    nixbridge("tag", "mine", "theirs", NIXBRIDGE_LOWER=folder)
+    listed = json.loads(nixbridge("tag", "--list", "--json", NIXBRIDGE_LOWER=folder).stdout)
+    assert [(one["tag"], one["stage"]) for one in listed] == [("mine", "report"), ("theirs", "report")]

@@ -173,6 +173,46 @@ def test_a_lock_of_a_newer_nixbridge_is_refused(nixbridge: Command, project: Pat
     assert "hint: update nixbridge" in said
 
 
+def test_a_damaged_entry_is_written_anew(nixbridge: Command, project: Path) -> None:
+    nixbridge("realize", "stages.py:train")
+    (project / "bridge.lock").write_text('{"version": 1, "stages": {"train": {}}}')
+    said = nixbridge("realize", "stages.py:train", "--locked", status=1).stderr
+    assert "nixbridge lock writes it anew" in said
+    nixbridge("lock", "stages.py:train")
+    nixbridge("lock", "--check", "stages.py:train")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--check", "--diff"], "--check and --diff do not go together"),
+        (["--check", "--cache", "file:///x"], "--cache and --check do not go together"),
+        (["--no-cache", "--cache", "file:///x"], "--cache and --no-cache do not go together"),
+        (["--cache", "."], "hint: write file:///"),
+        (["--cache", "file://cache"], "is no URL of a binary cache"),
+        (["--cache", "s3://cache"], "is no URL of a binary cache"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(nixbridge: Command, options: list[str], said: str) -> None:
+    assert said in nixbridge("lock", "stages.py", *options, status=1).stderr
+
+
+def test_the_hint_of_check_has_the_settings(nixbridge: Command) -> None:
+    said = nixbridge("lock", "--check", "stages.py:train", "--set", "train.scale=3", status=1).stderr
+    assert "hint: nixbridge lock stages.py:train --set train.scale=3" in said
+
+
+def test_a_pushed_file_has_all_that_lock_pins(nixbridge: Command, project: Path, tmp_path: Path) -> None:
+    nixbridge("realize", "stages.py")
+    cache = tmp_path / "the cache"
+    nixbridge("push-cache", cache.as_uri(), "stages.py")
+    assert (cache / "nix-cache-info").exists()
+    nixbridge("lock", "stages.py", "--cache", cache.as_uri())
+    assert locked(project)["clean"]["caches"] == [cache.as_uri()]
+    said = nixbridge("push-cache", "s3://bucket", "stages.py", status=1).stderr
+    assert "push-cache writes into a folder" in said
+
+
 def test_lock_wants_a_target(nixbridge: Command) -> None:
     assert "needs a target" in nixbridge("lock", status=1).stderr
 

@@ -40,6 +40,12 @@ def test_a_clean_store_is_left_alone(nixbridge: Command, store: Path) -> None:
     assert (found["findings"], found["repaired"]) == ([], [])
 
 
+def test_one_thing_is_said_to_be_one(nixbridge: Command, project: Path, tmp_path: Path) -> None:
+    (project / "one.py").write_text("from bridge import text\n\nhello = text('hello', name='hello')\n")
+    nixbridge("realize", "one.py", "--store", str(tmp_path / "other"))
+    assert "1 object (" in nixbridge("verify", "--store", str(tmp_path / "other")).stdout
+
+
 def test_what_is_damaged_is_dropped_and_made_again(nixbridge: Command, store: Path) -> None:
     place = damage_output(store, "clean")
     assert f"wrong: {place}" in nixbridge("verify", status=1).stdout

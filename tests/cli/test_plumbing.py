@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.formats.nar import Directory, Symlink, dump
+from bridge.formats.nar import wire as nar_wire
 from bridge.nix.installation import Installation
 
 from .conftest import NIXBRIDGE, Command
@@ -63,6 +65,8 @@ def test_ls_and_cat_look_into_an_archive(nixbridge: Command, archive: Path) -> N
     lines = nixbridge("nar", "ls", str(archive)).stdout.splitlines()
     assert [line.split()[-1] for line in lines] == ["./", "sub/file", "run", "sub/", "sub/empty/", "sub/file"]
     assert nixbridge("nar", "cat", str(archive), "run").stdout == "#!/bin/sh\n"
+    for path in "./run", "/sub/../run", "run/":
+        assert nixbridge("nar", "cat", str(archive), path).stdout == "#!/bin/sh\n"
     assert "is no file" in nixbridge("nar", "cat", str(archive), "sub", status=1).stderr
     assert "there is no nope" in nixbridge("nar", "cat", str(archive), "nope", status=1).stderr
 
@@ -167,3 +171,73 @@ def test_keys_are_nixs(nixbridge: Command, nix: Installation, project: Path) -> 
     assert nixbridge("key", "public", "secret").stdout == public
     assert "can not be written" in nixbridge("key", "generate", "test-1", "secret", status=1).stderr
     assert "error: " in nixbridge("key", "public", "-", stdin=b"nope", status=1).stderr
+
+
+def test_what_can_not_be_written_is_not_said_to_be_unreadable(
+    nixbridge: Command, archive: Path, project: Path, environment: dict[str, str]
+) -> None:
+    said = nixbridge("nar", "unpack", str(archive), "no/such", status=1).stderr
+    assert said == "error: no/such can not be written: No such file or directory\n"
+    for command in ("nar", "cat", str(archive), "sub/file"), ("nar", "pack", "tree"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [NIXBRIDGE, *command], cwd=project, env=environment, stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.stderr == b"error: the output can not be written: No space left on device\n"
+
+
+def test_nobody_reading_on_is_no_error(archive: Path, project: Path, environment: dict[str, str]) -> None:
+    (project / "large").write_bytes(bytes(10_000_000))
+    with (project / "large.nar").open("wb") as opened:
+        subprocess.run([NIXBRIDGE, "nar", "pack", "large"], cwd=project, env=environment, stdout=opened, check=True)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [NIXBRIDGE, "nar", "cat", "large.nar", "/"],
+        cwd=project,
+        env=environment,
+        stdout=writer,
+        capture_output=False,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == b""
+
+
+def test_folders_deeper_than_python_recurses_are_told_and_leave_nothing(nixbridge: Command, project: Path) -> None:
+    count = 5000
+    opened = (nar_wire.DIRECTORY + nar_wire.ENTRY + nar_wire.string(b"d") + nar_wire.NODE) * count
+    data = nar_wire.MAGIC + opened + nar_wire.DIRECTORY + nar_wire.CLOSE + 2 * nar_wire.CLOSE * count
+    (project / "deep.nar").write_bytes(data)
+    assert len(nixbridge("nar", "ls", "deep.nar").stdout.splitlines()) == count + 1
+    assert "nests folders too deep for JSON" in nixbridge("nar", "ls", "--json", "deep.nar", status=1).stderr
+    assert "File name too long" in nixbridge("nar", "unpack", "deep.nar", "deep", status=1).stderr
+    assert not (project / "deep").exists()
+
+
+def test_names_that_are_no_text_are_not_printed_as_json(nixbridge: Command, project: Path) -> None:
+    """Nix 2.34 refuses them too: what it would print is no JSON."""
+    archive = bytearray()
+    dump(Directory({"caf\udce9": Symlink("x")}), archive.extend)
+    (project / "latin1.nar").write_bytes(archive)
+    said = nixbridge("nar", "ls", "--json", "latin1.nar", status=1).stderr
+    assert "latin1.nar holds a name that is not UTF-8, which JSON can not hold" in said
+
+
+def test_paths_that_are_none_of_a_store_are_refused(nixbridge: Command, tree: Path) -> None:
+    # Once this searched an empty text, again and again.
+    assert "'tree' is no store path" in nixbridge("hash", "path", "--modulo", "tree", "tree", status=1).stderr
+    assert "--nix goes with --modulo only" in nixbridge("hash", "path", "--nix", "2.34", "tree", status=1).stderr
+    content = nixbridge("hash", "path", "tree").stdout.strip()
+    refused = nixbridge("store-path", "tree", content, "--reference", "tree", status=1).stderr
+    assert "'tree' is no store path" in refused
+
+
+def test_a_key_that_is_no_text_is_refused(nixbridge: Command, project: Path) -> None:
+    (project / "key").write_bytes(b"name\xff:AAAA")
+    assert "a secret key is a name" in nixbridge("key", "public", "key", status=1).stderr
+    assert "a secret key is a name" in nixbridge("key", "public", "-", stdin=b"name\xff:AAAA", status=1).stderr
+    for name in "a b", "a\udcff":
+        assert "can not name a key" in nixbridge("key", "generate", name, "new", status=1).stderr
+    assert not (project / "new").exists()

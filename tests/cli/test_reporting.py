@@ -99,7 +99,7 @@ def test_a_damaged_record_is_named_and_the_others_are_shown(
 
 def test_a_report_that_can_not_be_written_leaves_nothing(nixbridge: Command, project: Path) -> None:
     (project / "folder").mkdir()
-    assert "can not be written" in nixbridge("report", "-o", "folder", status=1).stderr
+    assert "can not be written" in nixbridge("report", "stages.py", "-o", "folder", status=1).stderr
     assert "can not be written" in nixbridge("report", "-o", "nowhere/r.html", status=1).stderr
     assert sorted(one.name for one in project.iterdir()) == ["folder", "stages.py", "words.txt"]
 

@@ -175,3 +175,19 @@ def test_any_text_is_a_reference_or_a_target_error(ground: Ground, text: str) ->
         return
     with contextlib.suppress(TargetError):
         assert named(ground, text).entries
+
+
+def test_what_can_not_be_read_is_not_suggested_for_itself(ground: Ground, store: Store) -> None:
+    (store.roots / "tags").mkdir(exist_ok=True)
+    (store.roots / "tags" / "spoilt").write_text("no link")
+    for text in ("spoilt", "@spoilt"):
+        with pytest.raises(TargetError) as caught:
+            named(ground, text)
+        assert "spoilt?" not in (caught.value.hint or "")
+    (store.roots / "tags" / "spoilt").unlink()
+
+
+def test_what_is_no_store_path_is_said_once(ground: Ground) -> None:
+    with pytest.raises(TargetError) as caught:
+        named(ground, "/nix/store/nope/below")
+    assert str(caught.value).count("is no store path") == 1

@@ -24,6 +24,7 @@ from bridge.look.results import Results
 from bridge.look.walk import realize, walk
 from bridge.realize.engine import Options
 from bridge.stages.errors import TargetError
+from bridge.store.errors import StoreError
 from bridge.store.layout import Store, open_store
 from bridge.store.objects import remove_tree
 from tests.realize.running import load
@@ -368,3 +369,19 @@ def test_every_error_is_one_of_ours(results: Results) -> None:
         with pytest.raises(BridgeError):
             getattr(results.train, name)
     assert isinstance(results.train[0], Realized)
+
+
+def test_a_misspelt_store_is_said_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store at"):
+        walk("train", tmp_path / "misspelt", nix=None)
+    assert not (tmp_path / "misspelt").exists()
+
+
+def test_what_is_near_a_misspelt_reference_is_shown_in_a_traceback(results: Results) -> None:
+    with pytest.raises(TargetError) as caught:
+        walk("trian", results.store, nix=None)
+    assert caught.value.__notes__ == ["hint: did you mean train?"]
+
+
+def test_no_name_is_offered_twice(results: Results) -> None:
+    assert len(dir(results)) == len(set(dir(results)))

@@ -41,7 +41,12 @@ def test_a_project_that_says_nothing_leaves_the_user_s_store(tmp_path: Path, tex
 def test_without_a_data_folder_the_store_is_below_the_home(tmp_path: Path) -> None:
     inner = project(tmp_path, "")
     assert locate(None, {"HOME": "/home/me"}, inner) == Path("/home/me/.local/share/nixbridge")
-    assert locate("", {"HOME": "/home/me", "NIXBRIDGE_STORE": ""}, inner) == Path("/home/me/.local/share/nixbridge")
+    assert locate(None, {"HOME": "/home/me", "NIXBRIDGE_STORE": ""}, inner) == Path("/home/me/.local/share/nixbridge")
+
+
+def test_an_option_without_a_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="the path of the store is empty"):
+        locate("", HOME, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[tool.nixbridge\n", "[tool.nixbridge]\nstore = 3\n", b"\xff\xfe = 1"])

@@ -379,3 +379,18 @@ def test_a_read_only_tree_is_removed_and_what_its_links_point_to_stays(tmp_path:
     remove_tree(tmp_path / "link")
     remove_tree(tmp_path / "nothing")
     assert [path.name for path in tmp_path.iterdir() if path.name != "store"] == ["outside"]
+
+
+def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    at = os.open(tree, os.O_RDONLY)
+    for number in range(3000):
+        os.close(os.open(f"file{number}", os.O_CREAT, dir_fd=at))
+        os.mkdir("down", 0o500 if number % 2 else 0o700, dir_fd=at)
+        above, at = at, os.open("down", os.O_RDONLY, dir_fd=at)
+        os.chmod(at, 0o700)
+        os.close(above)
+    os.close(at)
+    remove_tree(tree)
+    assert not tree.exists()

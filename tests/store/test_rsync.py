@@ -103,6 +103,24 @@ def test_an_interrupted_merge_goes_on(stores: tuple[Store, Store], tmp_path: Pat
     assert second.is_valid(f"/nix/store/{only}")
 
 
+def test_what_a_process_that_died_left_of_an_object_is_not_mixed_with_it(
+    stores: tuple[Store, Store], tmp_path: Path
+) -> None:
+    first, second = stores
+    build(first, "xy", "one")
+    left = second.real_path(BUILT)
+    (left / "folder").mkdir(parents=True)
+    (left / "z").write_text("two")
+    other = second.objects / f"{'6' * 32}-other"
+    other.mkdir()
+    merge(tmp_path)
+    assert sorted(os.listdir(left)) == ["x", "y"]
+    assert_clean_but_rubbish(second)
+    assert other.exists()
+    other.rmdir()
+    assert_clean(second)
+
+
 def assert_clean_but_rubbish(store: Store) -> None:
     report = verify(store)
     assert report.findings == []

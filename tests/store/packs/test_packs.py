@@ -391,7 +391,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "has the hash|behind the archive",
     ),
     "another size than is said": (tar_of(object_files(GOOD, PLAIN, NarSize="7")), "narinfo says 7"),
-    "an absurd size": (tar_of(object_files(GOOD, PLAIN, NarSize="9" * 20)), "narinfo says 999"),
+    "an absurd size": (tar_of(object_files(GOOD, PLAIN, NarSize="9" * 20)), "999"),
     "a reference to nothing": (
         tar_of(object_files(source_path("x", Hash.of(PLAIN).hex, [ELSEWHERE]), PLAIN, References=base_name(ELSEWHERE))),
         "neither in the pack",
