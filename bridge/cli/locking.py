@@ -181,11 +181,8 @@ def _gone(target: str, lock: LockFile, plan: Plan) -> Callable[[str], bool]:
 def _check(target: str, settings: Sequence[str], store: str | None) -> list[Change]:
     lock = read_lock(lock_file(target))
     pins = pins_in(lock)
-    plan = plan_of(target, settings, store)
-    # To know the plan, its flakes have to be locked.
-    unlocked = [name for name in read_lock(lock.path).flakes if name not in lock.flakes]
-    found = [Change(f"flake {name}", "was not locked, and is now: commit it") for name in unlocked]
-    return found + changes(plan, pins, gone=_gone(target, lock, plan))
+    plan = plan_of(target, settings, store, frozen=True)
+    return changes(plan, pins, gone=_gone(target, lock, plan))
 
 
 # ------------------------------------------------------------------------------------------ --diff

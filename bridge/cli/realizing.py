@@ -93,7 +93,7 @@ def realize_command(
 
     nixbridge realize stages.py:report
     """
-    plan = plan_of(target, settings, store)
+    plan = plan_of(target, settings, store, frozen=locked)
     opened = open_located(store, target)
     nix = None if builder == "local" and not any(node.needs_nix for node in plan.nodes) else find_nix()
     pins = None

@@ -76,7 +76,9 @@ def find_nix() -> Installation | None:
     return find(os.environ)
 
 
-def plan_of(target: str, settings: Sequence[str] | None = None, store: str | None = None) -> Plan:
+def plan_of(
+    target: str, settings: Sequence[str] | None = None, store: str | None = None, *, frozen: bool = False
+) -> Plan:
     """The instantiated plan of a target.
 
     Parameters
@@ -85,6 +87,8 @@ def plan_of(target: str, settings: Sequence[str] | None = None, store: str | Non
         `STAGE.PARAM=VALUE` texts.
     store
         The option that names the store, which keeps what Nix evaluated.
+    frozen
+        Whether all flakes must be locked already.
     """
     from bridge.stages.load import load_targets
     from bridge.stages.override import override
@@ -97,7 +101,7 @@ def plan_of(target: str, settings: Sequence[str] | None = None, store: str | Non
     from bridge.lock.evaluating import evaluator_of
     from bridge.lock.file import LOCK_NAME
 
-    return instantiate(stages, evaluator_of(target_folder(target) / LOCK_NAME, store=store))
+    return instantiate(stages, evaluator_of(target_folder(target) / LOCK_NAME, store=store, frozen=frozen))
 
 
 def realization_named(store: Store, reference: str) -> Realization:

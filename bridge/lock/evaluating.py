@@ -82,11 +82,16 @@ def instantiate(
 
 
 def evaluator_of(
-    file: Path, *, nix: Installation | None = None, store: str | None = None, note: Callable[[str], None] = _say
+    file: Path,
+    *,
+    nix: Installation | None = None,
+    store: str | None = None,
+    note: Callable[[str], None] = _say,
+    frozen: bool = False,
 ) -> Evaluator | None:
-    """The evaluator for a project with this lock file, if there is a Nix; `store` names the store as --store does."""
+    """The evaluator for a project with this lock file, if there is a Nix; the others as of `NixEvaluator`, `Flakes`."""
     found = nix or find(os.environ)
-    return None if found is None else NixEvaluator(found, Flakes(found, file, note), store)
+    return None if found is None else NixEvaluator(found, Flakes(found, file, note, frozen), store)
 
 
 @dataclass(slots=True)

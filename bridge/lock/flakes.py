@@ -26,7 +26,7 @@ from bridge.nix.errors import NixEvaluationError
 from bridge.nix.evaluate import FEATURES, ask
 from bridge.nix.installation import Installation
 
-from .errors import LockFileError
+from .errors import LockFileError, LockMismatchError
 from .file import read_lock, update_section
 
 __all__ = ["Flakes", "at_hand", "flake_metadata", "update_flakes", "with_query"]
@@ -66,11 +66,14 @@ class Flakes:
         The lock file, which need not exist.
     note
         Gets a line for each reference that is locked now.
+    frozen
+        Whether all must be locked already.
     """
 
     nix: Installation
     file: Path
     note: Callable[[str], None]
+    frozen: bool = False
     _entries: dict[str, Any] | None = field(default=None, init=False)
 
     def url(self, reference: str) -> str:
@@ -80,14 +83,19 @@ class Flakes:
         ------
         LockFileError
             If the lock file can not be read, or its entry is damaged.
+        LockMismatchError
+            If the reference should be locked already, and is not.
         NixEvaluationError
-            If the reference can not be locked.
+            If it can not be locked.
         """
         if followed := _followed(self.file.parent, reference):
             return followed
         if self._entries is None:
             self._entries = dict(read_lock(self.file).flakes)
         if reference not in self._entries:
+            if self.frozen:
+                hint = "nixbridge lock locks it, as realize does without --locked"
+                raise LockMismatchError(f"the flake {reference} is not locked in {self.file}", hint=hint)
             entry = _lock(self.nix, reference)
             # Another process may have locked it meanwhile: then that holds.
             kept = update_section(self.file, "flakes", lambda flakes: {reference: entry, **flakes})

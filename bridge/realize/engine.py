@@ -255,6 +255,8 @@ class _Engine:
         if self._options.dry_run:
             self._look(node, self._look_at(node, resolved))
             return
+        if self._turns.is_behind(node, resolved):
+            return
         found, missing = self._try(node, resolved)
         if any(missing) and self._turns.take(node, resolved):
             # What another process did while we waited counts.

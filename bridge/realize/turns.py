@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -24,6 +23,7 @@ class Turns:
         self._store = store
         self._report = report
         self._held: dict[Node, ExitStack] = {}
+        self._holders: dict[str, Node] = {}
         self._waiting: dict[Node, None] = {}
 
     @property
@@ -31,24 +31,35 @@ class Turns:
         """The nodes that did not get their locks when they were last asked for."""
         return list(self._waiting)
 
+    def is_behind(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
+        """Whether another node of this plan makes realizations of the same; then the node waits until all are there."""
+        if not self._holders or all(self._holders.get(base_name(one.path), node) is node for one in resolved):
+            return False
+        self._waiting[node] = None
+        return True
+
     def take(self, node: Node, resolved: Sequence[Instantiated]) -> bool:
         """Take the locks of a node; if somebody else has one it waits, which is told once."""
         if node in self._held:
             return True
         stack = ExitStack()
-        for name in sorted({base_name(one.path) for one in resolved}):
+        names = sorted({base_name(one.path) for one in resolved})
+        for name in names:
             if not stack.enter_context(try_lock(self._store, name)):
                 break
         else:
+            for name in names:
+                self._holders[name] = node
+                stack.callback(self._holders.pop, name)
             self._held[node] = stack
             self._waiting.pop(node, None)
             return True
         stack.close()
         if node not in self._waiting:
             self._waiting[node] = None
-            found = holder(self._store, name)
             # Another policy of the same stage is no other process.
-            if found is None or found.pid != os.getpid():
+            if name not in self._holders:
+                found = holder(self._store, name)
                 self._report(Waiting(node, str(found) if found else "another process"))
         return False
 

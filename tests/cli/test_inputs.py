@@ -202,15 +202,18 @@ def test_a_flake_is_locked_anew_when_asked(project: Project, nixpkgs: Path) -> N
     assert "did you mean nixpkgs" in said
 
 
-def test_check_says_which_flakes_were_not_locked(project: Project) -> None:
+def test_what_only_takes_what_is_locked_locks_no_flake(project: Project) -> None:
     project.write(TOOLS + "t = shell('greet > $out/x', tools=[greet])\n")
     project.realize("stages.py:t")
     project.run("lock", "stages.py:t")
     project.run("lock", "--check", "stages.py:t")
     file = project.folder / "bridge.lock"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "flakes": {}}))
-    said = project.run("lock", "--check", "stages.py:t", status=1).stdout
-    assert said == "flake nixpkgs: was not locked, and is now: commit it\n"
+    text = json.dumps({**json.loads(file.read_text()), "flakes": {}})
+    file.write_text(text)
+    for command in (["lock", "--check"], ["realize", "--locked"]):
+        said = project.run(*command, "stages.py:t", status=1).stderr
+        assert f"the flake nixpkgs is not locked in {file}" in said
+    assert file.read_text() == text
 
 
 def test_a_damaged_lock_entry_is_named_with_its_line(project: Project) -> None:

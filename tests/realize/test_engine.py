@@ -444,3 +444,26 @@ def test_a_stage_may_have_the_longest_name_that_nix_allows(store: Store, tmp_pat
     )
     assert (run(store, module.used).path(shell) / "text").read_text() == "made"
     assert_clean(store)
+
+
+def test_policies_of_one_derivation_choose_once_all_its_runs_have_ended(store: Store, tmp_path: Path) -> None:
+    module = load(
+        tmp_path,
+        """
+        @stage(realizations=3, match=best("score"))
+        def made(run, text=out("text")):
+            import time
+            time.sleep(0 if run.index else 1)
+            run.log(score=run.index)
+            text.touch()
+        worst = made.options(realizations=1, match=best("score", lowest=True))
+        @stage
+        def both(a=made, b=worst, text=out("text")):
+            text.touch()
+        """,
+    )
+    first = run(store, module.both, jobs=3)
+    assert first.outcome is not None
+    chosen = [choice.chosen for node, choice in first.outcome.choices.items() if node.name == "made"]
+    assert [one.metrics["score"] for [one] in chosen] == [2, 0]
+    assert run(store, module.both).started == []
