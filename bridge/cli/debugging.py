@@ -240,7 +240,7 @@ def _enter_failed(name: str, command: str | None, store: str | None) -> NoReturn
     """Enter what a failed build left."""
     from bridge.realize.failed import find_failed
 
-    found = find_failed(open_located(store, create=False), name)
+    found = find_failed(open_located(store), name)
     shown = f"<failed {found.stage} in {found.folder}>\n  {found.facts['message']}"
     if "job" in found.facts:
         raise typer.Exit(_failed_python(found, command, shown))

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.cli.completing import bash_words, stages_of
 
-from .conftest import Command
+from .conftest import NIXBRIDGE, Command
 
 STAGES = """
 from elsewhere import helper
@@ -103,7 +103,6 @@ def test_a_real_bash_completes(completed: Command, project: Path, environment: d
     _nixbridge_completion nixbridge
     echo "${COMPREPLY[@]}"
     """
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=project, env=environment, capture_output=True, text=True, check=True
-    )
+    env = {**environment, "PATH": f"{NIXBRIDGE.parent}:{environment['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=project, env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "report\n"

@@ -181,4 +181,4 @@ def test_a_damaged_record_stops_gc(nixbridge: Command, environment: dict[str, st
     record = next(Path(environment["NIXBRIDGE_STORE"], "trace").glob("*-clean.drv/*.json"))
     record.chmod(0o644)
     record.write_text("{")
-    assert "nobody knows what they need" in nixbridge("gc", "--unrooted", status=1).stderr
+    assert "nobody knows what it needs" in nixbridge("gc", "--unrooted", status=1).stderr
