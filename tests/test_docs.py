@@ -307,3 +307,13 @@ def test_every_function_that_users_of_pylightnix_are_told_of_is_there() -> None:
     methods = {"stage", "call", "accept", "cancel", "realize"}
     assert len(named) > 20
     assert named <= methods | set(bridge.__all__)
+
+
+def test_the_simulation_behind_the_page_on_scaling_runs() -> None:
+    command = [sys.executable, ROOT / "docs/design/scaling.py", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stdout.splitlines()
+    page = (ROOT / "docs/design/scaling.md").read_text()
+    assert head in page
+    assert [row.split()[:3] for row in rows] == [["2", "shared", "6"], ["2", "apart", "6"]]

@@ -66,8 +66,7 @@ class FakeWorkers(Executor):
         scope = args[1]
         future: Future[Any] = Future()
         known = self._known.setdefault(random.randrange(self.count), set())
-        message = pickle.loads(scope["packed"])
-        job = message["job"]
+        job = json.loads(scope["message"])["job"]
         with self._ready:
             self.calls += 1
             self.sent += len(pickle.dumps(scope))
@@ -78,7 +77,7 @@ class FakeWorkers(Executor):
             lacking = [] if self.shared else [path for path in job["objects"] if path not in known]
             if "code" not in known:
                 future.set_result(answer | {"code": True})
-            elif lacking or (not self.shared and message["positions"] is None):
+            elif lacking or (not self.shared and scope["blobs"]["positions"] is None):
                 future.set_result(answer | {"needs": lacking, "apart": True})
             else:
                 heapq.heappush(self._due, (time.monotonic() + SECONDS, next(self._numbers), future, job))
