@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ from .text import shown_entry
 __all__ = ["Realized", "Source", "of_entries"]
 
 
-class _Thing:
+class _Thing(ABC):
     """An object of the store, and what is known of it."""
 
     _ground: Ground
@@ -52,8 +53,8 @@ class _Thing:
     def _outputs(self) -> Sequence[str]:
         return (self._object,)
 
-    def _name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _name(self) -> str: ...
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -133,7 +133,8 @@ class NixMissingPathError(NixError):
     """A store object at `path` is needed and Nix's store does not have it."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is not in Nix's store", hint="build it or copy it there first")
+        hint = "build it or copy it there first; nixbridge instantiate --add brings all that a stage needs"
+        super().__init__(f"{path} is not in Nix's store", hint=hint)
         self.path = path
 
 

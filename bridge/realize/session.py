@@ -15,6 +15,7 @@ import json
 import shlex
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -45,7 +46,7 @@ open_indices: Counter[str] = Counter()
 """Of each resolved derivation, how many sessions of this process are open: each has an index of its own."""
 
 
-class Session:
+class Session(ABC):
     """A stage that was stopped before it runs; a context manager, whose end without `accept` cancels.
 
     Attributes
@@ -120,8 +121,8 @@ class Session:
         if self.state == "open":
             self._close("cancelled")
 
-    def _record(self) -> Realization:
-        raise NotImplementedError
+    @abstractmethod
+    def _record(self) -> Realization: ...
 
     def _close(self, state: State) -> None:
         self.state = state

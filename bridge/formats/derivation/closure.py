@@ -163,7 +163,8 @@ def contents(path: str, read: Callable[[str], bytes], user: str | None) -> bytes
     except (KeyError, OSError) as error:
         reason = getattr(error, "strerror", None) or "it is not there"
         whose = "" if user is None else f", an input of {user},"
-        raise ClosureError(f"{path}{whose} can not be read: {reason}", path=path, user=user) from error
+        hint = None if user is None else "the whole closure brings its inputs along: derivation show --recursive"
+        raise ClosureError(f"{path}{whose} can not be read: {reason}", path=path, user=user, hint=hint) from error
 
 
 def parsed(path: str, data: bytes) -> Derivation:
