@@ -15,7 +15,7 @@ import pytest
 
 from bridge.realize import worker
 from bridge.realize.workers import ForkWorkers
-from bridge.stages.code import Code, modules, prune, stage_code
+from bridge.stages.code import Code, locate, modules, prune, stage_code
 from bridge.stages.load import load_module
 from bridge.stages.plan import Evaluator, Node, instantiate
 from bridge.stages.values import PythonRecipe, Stage
@@ -23,9 +23,9 @@ from bridge.stages.values import PythonRecipe, Stage
 
 def forget() -> None:
     """Drop what nixbridge remembers of files."""
-    for remembered in (modules.tree, modules.load, modules.find, modules.locate, modules.outline):
+    for remembered in (modules.tree, modules.load, modules.find, locate.locate, modules.outline):
         remembered.cache_clear()
-    modules.project_root.cache_clear()
+    locate.project_root.cache_clear()
     prune.stage_code.cache_clear()
 
 

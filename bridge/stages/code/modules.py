@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import symtable
-import sys
-import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from bridge.stages.errors import CodeError
+
+from .locate import locate
 
 __all__ = [
     "Module",
@@ -23,15 +22,12 @@ __all__ = [
     "imported_at_once",
     "imported_names",
     "load",
-    "locate",
     "outline",
-    "project_root",
     "tree",
 ]
 
 _DYNAMIC_NAMES = frozenset(("__import__", "eval", "exec", "globals"))
 _DYNAMIC_CALLS = _DYNAMIC_NAMES | {"locals", "vars"}
-_PROJECT_MARKS = ("pyproject.toml", "flake.nix", ".git")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -423,29 +419,6 @@ def _dynamic(tree: ast.Module) -> str | None:
     return None
 
 
-# -------------------------------------------------------------------------- which modules are ours
-
-
-@cache
-def project_root(file: Path) -> Path:
-    """The folder of the project that `file` belongs to: where its pyproject.toml, flake.nix or .git is.
-
-    Without any, the folder that its package is in.
-    """
-    for folder in file.resolve().parents:
-        if any((folder / mark).exists() for mark in _PROJECT_MARKS):
-            return folder
-    folder = file.resolve().parent
-    while (folder / "__init__.py").exists():
-        folder = folder.parent
-    return folder
-
-
-_LIBRARIES = tuple(
-    {str(Path(sysconfig.get_path(kind)).resolve()) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-
-
 @cache
 def find(name: str, root: Path) -> Module | None:
     """The module `name`, if it belongs to the project at `root`.
@@ -462,51 +435,6 @@ def find(name: str, root: Path) -> Module | None:
         line = getattr(error, "lineno", None)
         said = getattr(error, "msg", None) or error
         raise CodeError(f"the module {name} can not be read: {said}", file=str(file), line=line) from error
-
-
-@cache
-def locate(name: str, root: Path) -> Path | None:
-    """The file of the module `name`, if it belongs to the project at `root`."""
-    head, _, inner = name.partition(".")
-    live = sys.modules.get(name)
-    # A file of the project may have the name of a standard module, and hide it.
-    if head == "bridge" or (head in sys.stdlib_module_names and live is None):
-        return None
-    # To look for a.b imports a, which is not for us to do with a library.
-    if live is None and inner and not _is_below(head, root):
-        return None
-    origin = getattr(live, "__file__", None) if live is not None else _origin(name)
-    if origin is None or not origin.endswith(".py"):
-        return None
-    file = Path(origin).resolve()
-    return file if _belongs(file, root) else None
-
-
-def _is_below(head: str, root: Path) -> bool:
-    """Whether the package `head` is in the project at `root`."""
-    live = sys.modules.get(head)
-    if live is None:
-        try:
-            spec = importlib.util.find_spec(head)
-        except (ImportError, ValueError):
-            return False
-        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    else:
-        folders = list(vars(live).get("__path__", ()))  # a module may make up attributes
-    return any(_belongs(Path(folder).resolve(), root) for folder in folders)
-
-
-def _origin(name: str) -> str | None:
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError, TypeError):
-        return None
-    return spec.origin if spec is not None and spec.has_location else None
-
-
-def _belongs(file: Path, root: Path) -> bool:
-    outside = str(file).startswith(_LIBRARIES) or "site-packages" in file.parts
-    return file.is_relative_to(root) and not outside
 
 
 def imported_names(node: ast.AST, package: str) -> list[tuple[str, str | None, str]]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from .modules import Module, Statement, chains, find, imported_at_once, imported_names, locate, outline
+from .locate import locate
+from .modules import Module, Statement, chains, find, imported_at_once, imported_names, outline
 
 __all__ = ["Outside"]
 

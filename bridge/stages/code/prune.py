@@ -19,7 +19,8 @@ from bridge.stages.load import module_name
 from bridge.stages.place import Place
 from bridge.stages.values import Stage
 
-from .modules import Module, Statement, analyse, chains, find, imported_names, load, project_root
+from .locate import project_root
+from .modules import Module, Statement, analyse, chains, find, imported_names, load
 from .outside import Outside
 
 __all__ = ["Code", "Position", "stage_code"]

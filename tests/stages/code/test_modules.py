@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from bridge.stages.code.modules import Module, analyse, find, imported_names, load, project_root, tree
+from bridge.stages.code.locate import project_root
+from bridge.stages.code.modules import Module, analyse, find, imported_names, load, tree
 
 
 def statement(text):
